@@ -7,24 +7,14 @@ time skip each other's rows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import date, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    CursorResult,
-    Select,
-    Table,
-    delete,
-    func,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Select, Table, delete, func, select, tuple_, update
 
 from keyfence_server.adapters.sql.audit_chain import append_to_chain
-from keyfence_server.adapters.sql.conversation import DirectConversation
+from keyfence_server.adapters.sql.conversation import Bookkeep, DirectConversation
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.records import row_to_cut, row_to_event
 from keyfence_server.adapters.sql.schema import (
@@ -47,9 +37,6 @@ from keyfence_server.application.ports import (
     ChainEnd,
 )
 
-T = TypeVar("T")
-Write = Callable[[DirectConversation], Awaitable[T]]
-
 # Events that are hashed on the event loop before other calls have their turn.
 _EVENTS_A_TURN: Final = 20
 
@@ -59,13 +46,9 @@ _SEQUENCE: Final = audit_events.c.sequence
 
 
 class SqlRetention:
-    """Implements the `RetentionStore` port.
+    """Implements the `RetentionStore` port."""
 
-    Args:
-        bookkeep: does its work in a transaction of its own, and commits.
-    """
-
-    def __init__(self, bookkeep: Callable[[Write[Any]], Awaitable[Any]]) -> None:
+    def __init__(self, bookkeep: Bookkeep) -> None:
         self._bookkeep = bookkeep
 
     async def record_export(self, after: int, end: ChainEnd, event: AuditEvent) -> ChainEnd:
@@ -88,8 +71,7 @@ class SqlRetention:
             await append_to_chain(conversation, [(None, event)])
             return end
 
-        recorded: ChainEnd = await self._bookkeep(record)
-        return recorded
+        return await self._bookkeep(record)
 
     async def remove_events(
         self,
@@ -136,8 +118,7 @@ class SqlRetention:
             await append_to_chain(conversation, [(None, event)])
             return events
 
-        removed: int = await self._bookkeep(remove)
-        return removed
+        return await self._bookkeep(remove)
 
     async def remove_changes(self, *, kept: int, acknowledged: bool) -> int:
         """See the port. No process needs an older change: one that registers meanwhile begins at
@@ -166,8 +147,7 @@ class SqlRetention:
             removed = await conversation.execute(delete(changes).where(revision <= end))
             return removed.rowcount
 
-        removed: int = await self._bookkeep(remove)
-        return removed
+        return await self._bookkeep(remove)
 
     async def remove_requests(self, before: datetime) -> int:
         return await self._remove(requests, requests.c.time < before, requests.c.time)
@@ -193,13 +173,10 @@ class SqlRetention:
         chosen = tuple_(*key) if len(key) > 1 else key[0]
 
         async def remove(conversation: DirectConversation) -> int:
-            removed: CursorResult[Any] = await conversation.execute(
-                delete(table).where(chosen.in_(oldest))
-            )
+            removed = await conversation.execute(delete(table).where(chosen.in_(oldest)))
             return removed.rowcount
 
-        count: int = await self._bookkeep(remove)
-        return count
+        return await self._bookkeep(remove)
 
 
 _ANOTHER: Final = "the archive does not end with an event of this audit log"

@@ -131,21 +131,21 @@ class SqlStore:
 
     def set_up(self) -> SqlSetUp:
         """What the store remembers of how it was set up."""
-        return SqlSetUp(self._engines)
+        return SqlSetUp(self._engines, self._bookkeep)
 
     def retention(self) -> SqlRetention:
         """What the store keeps for a stated time. What is begun is carried through."""
-        return SqlRetention(lambda write: to_completion(self._bookkeep(write)))
+        return SqlRetention(self._bookkeep)
 
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port. Once begun it is carried through."""
         if uses:
-            await to_completion(self._bookkeep(lambda on: add_uses(on, uses)))
+            await self._bookkeep(lambda on: add_uses(on, uses))
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port. Once begun it is carried through."""
         if events:
-            await to_completion(self._bookkeep(lambda on: append_new_events(on, events)))
+            await self._bookkeep(lambda on: append_new_events(on, events))
 
     async def ping(self) -> None:
         async with self.snapshot():
@@ -165,7 +165,7 @@ class SqlStore:
 
     async def require_writable(self) -> None:
         """Returns if the store can be written. Changes nothing. Raises `StoreUnavailable`."""
-        await to_completion(self._bookkeep(_write_nothing_new))
+        await self._bookkeep(_write_nothing_new)
 
     async def close(self) -> None:
         """See the port. A write that is under way ends before, if it does so in the time for which
@@ -179,12 +179,15 @@ class SqlStore:
         await self._writer.close()
         await self._engines.dispose()
 
-    async def _bookkeep(self, write: Callable[[DirectConversation], Awaitable[T]]) -> T:
+    async def _bookkeep(self, work: Callable[[DirectConversation], Awaitable[T]]) -> T:
+        return await to_completion(self._in_transaction(work))
+
+    async def _in_transaction(self, work: Callable[[DirectConversation], Awaitable[T]]) -> T:
         await self._take_write_lock()
         try:
             async with self._writer.transaction() as conversation:
                 with translated():
-                    result = await write(conversation)
+                    result = await work(conversation)
                     await conversation.commit()
                 return result
         finally:
