@@ -270,7 +270,7 @@ def commits_are_relaxed() -> None:
 def renewal_is_no_write() -> None:
     async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> StorePosition:
         async with self._transaction() as connection:
-            position: StorePosition = await self._position(connection)
+            position: StorePosition = (await self._state(connection)).position
             mine = select(processes.c.process_id).where(processes.c.process_id == process_id)
             if position.epoch != epoch or (await connection.execute(mine)).first() is None:
                 raise StruckOff(process_id)
@@ -335,7 +335,6 @@ def struck_off_unseen() -> None:
             struck = await connection.execute(
                 delete(processes).where(processes.c.process_id == process_id)
             )
-            await connection.commit()
         return bool(struck.rowcount)
 
     _put(SqlRegister, "strike_off", strike_off)

@@ -24,7 +24,6 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    text,
     true,
     update,
 )
@@ -34,9 +33,9 @@ from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines
 from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.records import by_name
 from keyfence_server.adapters.sql.schema import head, processes, settled_epochs
 from keyfence_server.adapters.sql.timeline import TIMELINE
-from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.coherence.ports import (
     RegisteredProcess,
     RegisterState,
@@ -71,20 +70,19 @@ class SqlRegister:
             # that is read; one that begins later finds the row. It is not shared, so that of
             # two processes with different terms one finds the other.
             await connection.execute(select(head.c.revision).with_for_update())
-            position = await self._position(connection)
-            others = [one for one in await _registered(connection) if one.process_id != process_id]
+            state = await self._state(connection)
+            others = [one for one in state.processes if one.process_id != process_id]
             if differing := [one for one in others if not one.terms.agree_with(terms)]:
                 raise TermsDiffer(terms, differing)
             await connection.execute(delete(processes).where(processes.c.process_id == process_id))
             await connection.execute(insert(processes).values(row))
-            await connection.commit()
-        return position
+        return state.position
 
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         known = processes.c.acknowledged
         async with self._transaction() as connection:
             # The connection ends with the timeline, so this holds until the commit.
-            position = await self._position(connection)
+            position = (await self._state(connection)).position
             if position.epoch != epoch:
                 raise StruckOff(process_id)
             renewed = await connection.execute(
@@ -97,38 +95,24 @@ class SqlRegister:
             )
             if renewed.rowcount != 1:
                 raise StruckOff(process_id)
-            await connection.commit()
         return position
 
     async def leave(self, process_id: str) -> None:
         async with self._transaction() as connection:
             await connection.execute(delete(processes).where(processes.c.process_id == process_id))
-            await connection.commit()
 
     async def list_processes(self) -> list[RegisteredProcess]:
-        with translated():
-            async with self._engines.reading.connect() as connection:
-                return await _registered(connection)
+        return list((await self.read_state()).processes)
 
     async def read_state(self, committed: int | None = None) -> RegisterState:
         if committed is not None and (known := self._committed.take(committed)) is not None:
             return known
-        is_embedded = self._engines.embedded
-        engine = self._engines.reading if is_embedded else self._engines.asking
+        engine = self._engines.reading if self._engines.embedded else self._engines.asking
         assert isinstance(engine, AsyncEngine)  # noqa: S101 - only SQLite has another asking
         with translated():
             # A statement alone sees one moment, and on PostgreSQL needs no transaction.
             async with engine.connect() as connection:
-                rows = (
-                    await connection.execute(_STATE_OF_EMBEDDED if is_embedded else _STATE)
-                ).all()
-        if not rows:
-            raise StoreFault("the table head has no row")
-        revision, epoch, is_settled = rows[0][:3]
-        registered = (_process_of(row[3:]) for row in rows if row[3] is not None)
-        return RegisterState(
-            StorePosition(revision, epoch, is_settled=bool(is_settled)), tuple(registered)
-        )
+                return await self._state(connection)
 
     async def confirm(self) -> None:
         """See the port. Any commit does it: what is written to the log is, with all before it,
@@ -138,14 +122,14 @@ class SqlRegister:
             return
         async with self._transaction() as connection:
             await connection.execute(update(head).values(revision=head.c.revision))
-            await connection.commit()
 
     async def settle(self, epoch: str) -> None:
         async with self._transaction() as connection:
-            known = await connection.execute(select(settled_epochs).where(_of(epoch)))
+            known = await connection.execute(
+                select(settled_epochs).where(settled_epochs.c.epoch == epoch)
+            )
             if known.first() is None:
                 await connection.execute(insert(settled_epochs).values(epoch=epoch))
-                await connection.commit()
 
     async def strike_off(self, process_id: str, renewals: int) -> bool:
         async with self._transaction() as connection:
@@ -154,33 +138,33 @@ class SqlRegister:
                     processes.c.process_id == process_id, processes.c.renewals == renewals
                 )
             )
-            await connection.commit()
         return struck.rowcount == 1
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Commits at its end, except after an error."""
         with translated():
             connection = await self._engines.writing.connect()
             try:
                 yield connection
+                await connection.commit()
             finally:
                 await to_completion(connection.close())
 
-    async def _position(self, connection: AsyncConnection) -> StorePosition:
-        revision = (await connection.execute(select(head.c.revision))).scalar_one()
-        if self._engines.embedded:
-            # Nothing fails over, and nothing is lost.
-            return StorePosition(revision, epoch="", is_settled=True)
-        epoch = (await connection.execute(text(TIMELINE))).scalar_one()
-        settled = await connection.execute(select(settled_epochs).where(_of(epoch)))
-        return StorePosition(revision, epoch, is_settled=settled.first() is not None)
+    async def _state(self, connection: AsyncConnection) -> RegisterState:
+        # In an embedded database nothing fails over, and nothing is lost.
+        query = _STATE_OF_EMBEDDED if self._engines.embedded else _STATE
+        rows = (await connection.execute(query)).all()
+        if not rows:
+            raise StoreFault("the table head has no row")
+        revision, epoch, is_settled = rows[0][:3]
+        registered = (_process_of(row[3:]) for row in rows if row[3] is not None)
+        return RegisterState(
+            StorePosition(revision, epoch, is_settled=bool(is_settled)), tuple(registered)
+        )
 
 
-def _of(epoch: str) -> ColumnElement[bool]:
-    return settled_epochs.c.epoch == epoch
-
-
-def _state(epoch: ColumnElement[str], is_settled: ColumnElement[bool]) -> Select[Any]:
+def _selected(epoch: ColumnElement[str], is_settled: ColumnElement[bool]) -> Select[Any]:
     """The position of the store beside each registered process, or alone if there is none."""
     query = select(head.c.revision, epoch, is_settled).add_columns(*_PROCESSES.selected_columns)
     query = query.select_from(head.outerjoin(processes, true()))
@@ -189,13 +173,8 @@ def _state(epoch: ColumnElement[str], is_settled: ColumnElement[bool]) -> Select
 
 _PROCESSES: Final = queries.whole(processes)
 _TIMELINE: Final = literal_column(f"({TIMELINE})", Text)
-_STATE: Final = _state(_TIMELINE, exists().where(settled_epochs.c.epoch == _TIMELINE))
-_STATE_OF_EMBEDDED: Final = _state(literal_column("''", Text), true())
-
-
-async def _registered(connection: AsyncConnection) -> list[RegisteredProcess]:
-    rows = await connection.execute(_PROCESSES.order_by(processes.c.process_id))
-    return list(map(_process_of, rows))
+_STATE: Final = _selected(_TIMELINE, exists().where(settled_epochs.c.epoch == _TIMELINE))
+_STATE_OF_EMBEDDED: Final = _selected(literal_column("''", Text), true())
 
 
 @functools.lru_cache(maxsize=8)
@@ -230,12 +209,6 @@ class CommittedRegister:
 
 
 def _process_of(row: Sequence[Any]) -> RegisteredProcess:
-    process_id, display_name, renewals, acknowledged, lease_seconds, drift, join_time = row
-    return RegisteredProcess(
-        process_id=process_id,
-        display_name=display_name,
-        renewals=renewals,
-        acknowledged=acknowledged,
-        join_time=time_of(join_time),
-        terms=LeaseTerms(lease_seconds, drift),
-    )
+    values = by_name(processes, row)
+    terms = LeaseTerms(values.pop("lease_seconds"), values.pop("clock_drift"))
+    return RegisteredProcess(**values, terms=terms)
