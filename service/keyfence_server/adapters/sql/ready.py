@@ -116,3 +116,32 @@ def replacement_in(table: Table) -> RowStatement:
     sets = [column.name for column in table.c if column is not key]
     statement = update(table).where(key == bindparam(key.name))
     return RowStatement(table, statement, sets, key.name)
+
+
+def rows_of(
+    table: Table, columns: Mapping[str, list[object]], dialect: Dialect
+) -> list[tuple[object, ...]]:
+    """The rows of a table that have these columns, as the driver takes them. SQLAlchemy would take
+    longer for them than the database: it asks the type of a column again for each value.
+
+    Raises:
+        ValueError: for a value that no database could keep.
+    """
+    converted = [
+        _converted(columns[column.name], conversion_of(column.type, dialect)) for column in table.c
+    ]
+    return list(zip(*converted, strict=True))
+
+
+def _converted(column: list[object], convert: Callable[[Any], Any] | None) -> list[object]:
+    """A column as the driver takes it. What is the same as in the row before is not converted
+    again."""
+    if convert is None:
+        return column
+    converted: list[object] = []
+    before, after = None, convert(None)
+    for value in column:
+        if value != before:
+            before, after = value, convert(value)
+        converted.append(after)
+    return converted

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import (
-    Dialect,
-    bindparam,
-    delete,
-    insert,
-    not_,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import bindparam, delete, insert, not_, or_, select, update
 
-from keyfence_server.adapters.sql.bulk_insert import BulkInsert
 from keyfence_server.adapters.sql.mutation_group import MutationGroup
-from keyfence_server.adapters.sql.ready import (
-    insertion_into,
-    replacement_in,
-)
+from keyfence_server.adapters.sql.ready import insertion_into, replacement_in, rows_of
 from keyfence_server.adapters.sql.records import (
     account_to_row,
     key_to_row,
@@ -41,11 +27,7 @@ from keyfence_server.adapters.sql.schema import (
     sessions,
     slow_hashes,
 )
-from keyfence_server.application.ports import (
-    CredentialId,
-    NewDigest,
-    SlowHash,
-)
+from keyfence_server.application.ports import CredentialId, NewDigest, SlowHash
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
@@ -57,6 +39,7 @@ _FORGOTTEN_AT_ONCE: Final = 100
 _OVER_SESSIONS_KEPT: Final = 100  # of each account, so that a log-in of any account is cheap
 _MOST_ENDED: Final = 1_000
 
+_KEYS: Final = keys
 _INSERT_KEY: Final = insertion_into(keys)
 _REPLACE_KEY: Final = replacement_in(keys)
 _INSERT_SLOW_HASH: Final = insert(slow_hashes)
@@ -83,11 +66,6 @@ _FORGET_SESSIONS_OF_ACCOUNT: Final = delete(sessions).where(
 _OLDEST_SESSIONS: Final = _OF_ACCOUNT.where(not_(_IS_OVER)).limit(_MOST_ENDED)
 
 
-@functools.cache
-def _bulk_insert_of_keys(dialect: Dialect) -> BulkInsert:
-    return BulkInsert(keys, dialect)
-
-
 class SqlTransaction(MutationGroup):
     """Implements the `Transaction` port."""
 
@@ -96,26 +74,21 @@ class SqlTransaction(MutationGroup):
         self._forget_key(key.key_id)
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
-        insertion = _bulk_insert_of_keys(self._conversation.dialect)
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
             await self._write_deferred()
             # To put the rows together takes some milliseconds.
             await asyncio.sleep(0)
-            rows = insertion.rows(keys_to_columns(some, self.revision))
+            columns = keys_to_columns(some, self.revision)
+            rows = rows_of(_KEYS, columns, self._conversation.dialect)
             with self._step():
-                await self._conversation.insert_rows(insertion.table, insertion.columns, rows)
+                await self._conversation.insert_rows(_KEYS.name, _KEYS.c.keys(), rows)
             self._has_written = True
         self._forget_keys()
 
     async def insert_slow_hashes(self, hashes: Sequence[SlowHash]) -> None:
         rows: list[dict[str, object]] = [
-            {
-                "key_id": one.key_id,
-                "keyspace": one.keyspace,
-                "prefix": one.prefix,
-                "hash": one.text,
-            }
+            {"key_id": one.key_id, "keyspace": one.keyspace, "prefix": one.prefix, "hash": one.text}
             for one in hashes
         ]
         await self._execute(_INSERT_SLOW_HASH, rows)
