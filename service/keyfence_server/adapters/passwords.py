@@ -58,10 +58,7 @@ class Argon2Passwords:
     ) -> None:
         self._peppers = peppers
         self._hasher = argon2.PasswordHasher(
-            time_cost=passes,
-            memory_cost=memory_mib * 1024,
-            parallelism=1,
-            type=argon2.Type.ID,
+            time_cost=passes, memory_cost=memory_mib * 1024, parallelism=1, type=argon2.Type.ID
         )
         self._threads = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_others)
         self._places = waiting

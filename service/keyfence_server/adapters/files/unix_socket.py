@@ -1,8 +1,7 @@
 """Claims a Unix socket's path, so that a server cannot take it from a running server.
 
-gRPC removes an existing socket at the path when it binds. Before that, the server
-claims the path with a lock that it holds while it runs. A socket on which another
-process listens is not removed.
+gRPC removes an existing socket at the path when it binds. Before that, the server claims the path
+with a lock that it holds while it runs. A socket on which another process listens is not removed.
 """
 
 from __future__ import annotations

@@ -35,8 +35,7 @@ def fault_at(source: Source, document: YamlDocument, problem: Problem) -> Fault:
 def _locate(document: YamlDocument, path: Path, *, is_of_name: bool) -> tuple[Span | None, Path]:
     """The place of what a path names, and the steps that the file does not have.
 
-    In what is written in short, as a text or a list instead of a mapping, steps are passed
-    over.
+    In what is written in short, as a text or a list instead of a mapping, steps are passed over.
     """
     here: Path = ()
     data = document.data

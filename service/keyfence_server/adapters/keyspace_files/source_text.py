@@ -88,8 +88,7 @@ def in_order(faults: Iterable[Fault]) -> list[Fault]:
     """The faults in the order of their places in each file, without repetition."""
     unplaced = Span(0, 0)
     return sorted(
-        dict.fromkeys(faults),
-        key=lambda fault: (fault.source.name, fault.span or unplaced),
+        dict.fromkeys(faults), key=lambda fault: (fault.source.name, fault.span or unplaced)
     )
 
 

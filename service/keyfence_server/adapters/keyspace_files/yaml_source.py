@@ -1,10 +1,9 @@
 """YAML read into plain data, with the place of every part of it.
 
-Only what a declaration needs is read: mappings, lists, text, whole numbers, true,
-false and nothing. Names are always text: a scope called "on" or "12:30" keeps its name.
-Anchors, aliases, tags and further documents are refused, and so are names that stand
-twice and deep nesting: a file from a stranger must neither surprise nor exhaust the
-reader.
+Only what a declaration needs is read: mappings, lists, text, whole numbers, true, false and
+nothing. Names are always text: a scope called "on" or "12:30" keeps its name. Anchors, aliases,
+tags and further documents are refused, and so are names that stand twice and deep nesting: a file
+from a stranger must neither surprise nor exhaust the reader.
 
 It knows nothing of what a keyspace declares.
 """

@@ -1,10 +1,9 @@
 """The `RateCounter` port in Redis (or Valkey), for several servers; `limits` does the counting.
 
-A window is one number under one name, counted up and given its end in one step of
-Redis, so that no two servers count past each other. A check counts under one limit after
-the other; at the first that is then above what it allows it is stopped, and gives back
-what it has counted. Between the two another check may see too little left, and be
-stopped by it; none ever sees too much.
+A window is one number under one name, counted up and given its end in one step of Redis, so that no
+two servers count past each other. A check counts under one limit after the other; at the first that
+is then above what it allows it is stopped, and gives back what it has counted. Between the two
+another check may see too little left, and be stopped by it; none ever sees too much.
 """
 
 from __future__ import annotations

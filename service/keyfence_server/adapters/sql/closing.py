@@ -90,9 +90,7 @@ async def close(
             move_end.values(move_from(known_end, events)),
         ),
         _Part(
-            "events_added",
-            f"{insert_events} WHERE EXISTS (SELECT FROM chain_moved)",
-            event_values,
+            "events_added", f"{insert_events} WHERE EXISTS (SELECT FROM chain_moved)", event_values
         ),
     ]
     by_statement: dict[RowStatement, list[Row]] = {}

@@ -1,7 +1,6 @@
 """The URL of a store.
 
-A URL can hold a password, so it is kept in a type that does not show it, and no error
-quotes it.
+A URL can hold a password, so it is kept in a type that does not show it, and no error quotes it.
 """
 
 from __future__ import annotations

@@ -84,8 +84,7 @@ def _add_days(statement: _Insert) -> ReadyStatement:
 
 
 def _adding(
-    statement: _Insert,
-    where_there_is_one: Mapping[str, ColumnElement[Any]],
+    statement: _Insert, where_there_is_one: Mapping[str, ColumnElement[Any]]
 ) -> ReadyStatement:
     table = statement.table
     upsert = statement.on_conflict_do_update(

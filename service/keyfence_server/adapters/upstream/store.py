@@ -1,8 +1,7 @@
 """The port `FactStore`, answered by another Keyfence.
 
-A key is asked for by its plaintext, as it was presented: this process knows no pepper,
-and keeps a key under a digest of its own, made with a secret that it draws when it
-starts.
+A key is asked for by its plaintext, as it was presented: this process knows no pepper, and keeps a
+key under a digest of its own, made with a secret that it draws when it starts.
 """
 
 from __future__ import annotations
