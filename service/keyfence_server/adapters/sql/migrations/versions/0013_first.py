@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-revision = "0009"
+revision = "0013"
 down_revision = None
 
 TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
@@ -108,8 +108,29 @@ Table(
     Index(None, "keyspace", "environment", "key_id"),
     Index(None, "keyspace", "display_prefix", "key_id"),
     Index(None, "keyspace", "expire_time", "key_id"),
-    Index(None, "parent_key_id"),
+    Index(None, "keyspace", "parent_key_id", "key_id"),
     comment="The keys' records. Nothing here lets anyone pass.",
+)
+
+Table(
+    "slow_hashes",
+    METADATA,
+    Column("key_id", TEXT, ForeignKey("keys.key_id"), primary_key=True),
+    Column("keyspace", TEXT, nullable=False),
+    Column("prefix", TEXT, nullable=False),
+    Column("hash", TEXT, nullable=False),
+    Index(None, "keyspace", "prefix"),
+    comment="Slow hashes of imported keys that were not used yet. docs/how-to/import-keys.md.",
+)
+
+Table(
+    "replaced_digests",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("pepper_version", Integer, nullable=False),
+    Column("key_id", TEXT, ForeignKey("keys.key_id"), nullable=False),
+    comment="What was kept of imported keys before their first use, so that they are there already "
+    "if their file is imported again.",
 )
 
 Table(
@@ -163,6 +184,24 @@ AUDIT_HEAD = Table(
     CheckConstraint("event_count >= 0", name="event_count"),
     CheckConstraint("length(hash) = 32", name="hash"),
     comment="How many audit events there are, and the last one's hash: a cut shows by it.",
+)
+
+AUDIT_CUT = Table(
+    "audit_cut",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("exported_count", BigInteger, nullable=False),
+    Column("exported_hash", LargeBinary, nullable=False),
+    Column("removed_count", BigInteger, nullable=False),
+    Column("removed_hash", LargeBinary, nullable=False),
+    Column("removal_sequence", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+    CheckConstraint("exported_count >= 0", name="exported_count"),
+    CheckConstraint("length(exported_hash) = 32", name="exported_hash"),
+    CheckConstraint("removed_count >= 0", name="removed_count"),
+    CheckConstraint("length(removed_hash) = 32", name="removed_hash"),
+    CheckConstraint("removal_sequence >= 0", name="removal_sequence"),
+    comment="How far the audit events were exported, and how far they were removed.",
 )
 
 Table(
@@ -249,6 +288,14 @@ Table(
 )
 
 Table(
+    "compatibility",
+    METADATA,
+    Column("schema_version", TEXT, primary_key=True),
+    Column("oldest_program", TEXT, nullable=False),
+    comment="The oldest program that may use this schema, by the schema that it was made for.",
+)
+
+Table(
     "peppers",
     METADATA,
     Column("version", Integer, primary_key=True, autoincrement=False),
@@ -282,10 +329,14 @@ Table(
 
 
 def upgrade() -> None:
-    """Makes all tables, with the heads of the revisions and of the audit log at nothing."""
+    """Makes all tables. There are no revisions and no audit events yet."""
     METADATA.create_all(op.get_bind(), checkfirst=False)
+    nothing = bytes(32)
     op.bulk_insert(HEAD, [{"id": 1, "revision": 0}])
-    op.bulk_insert(AUDIT_HEAD, [{"id": 1, "event_count": 0, "hash": bytes(32)}])
+    op.bulk_insert(AUDIT_HEAD, [{"id": 1, "event_count": 0, "hash": nothing}])
+    cut = {"exported_count": 0, "exported_hash": nothing}
+    cut |= {"removed_count": 0, "removed_hash": nothing, "removal_sequence": 0}
+    op.bulk_insert(AUDIT_CUT, [{"id": 1, **cut}])
     if op.get_bind().dialect.name == "postgresql":
         # No process has had a lease on these tables, so this timeline is settled.
         op.execute(
