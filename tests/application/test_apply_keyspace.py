@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,11 +36,17 @@ CUT = (
 FEWER_PRESETS: Any = (PresetDeclaration(name="full", scopes=("*",)),)
 
 
+def ways_to_apply(authority: Authority) -> tuple[Callable[..., Awaitable[Any]], ...]:
+    """To work out what a declaration would change, and to apply it."""
+    apply = authority.apply_keyspace.apply
+    return partial(apply, validate_only=True), apply
+
+
 async def diff_of(authority: Authority, **fields: Any) -> KeyspaceDiff:
     """What applying would change, after making sure that asking changes nothing."""
     before = await authority.revision()
     declaration = replace(ACME, **fields)
-    preview = await authority.apply_keyspace.preview(authority.root, declaration)
+    preview = await authority.apply_keyspace.apply(authority.root, declaration, validate_only=True)
     assert await authority.revision() == preview.revision == before
     done = await authority.apply_keyspace.apply(authority.root, declaration)
     assert done.value.diff == preview.value.diff
@@ -55,7 +63,9 @@ async def test_applying_the_same_again_changes_nothing(authority: Authority) -> 
 
 async def test_a_new_keyspace_is_all_new(authority: Authority) -> None:
     declaration = replace(ACME, name="fresh")
-    preview = (await authority.apply_keyspace.preview(authority.root, declaration)).value
+    preview = (
+        await authority.apply_keyspace.apply(authority.root, declaration, validate_only=True)
+    ).value
     assert preview.diff.created
     with refused("KEYSPACE_NOT_FOUND"):
         await authority.read_keyspaces.get(authority.root, "fresh")
@@ -135,7 +145,7 @@ async def test_a_declaration_whose_answer_was_lost_can_be_applied_again(
     wanted = replace(ACME, description="1")
     use_case = authority.apply_keyspace
     first = await use_case.apply(authority.root, wanted, if_revision=revision)
-    for again in (use_case.apply, use_case.preview):
+    for again in ways_to_apply(authority):
         done = await again(authority.root, wanted, if_revision=revision)
         assert done.value.diff.is_empty
         assert done.revision == first.revision == done.value.keyspace.revision
@@ -151,7 +161,7 @@ async def test_what_keys_still_have_is_not_taken_away(
     """Their keys would otherwise hold nothing all at once, or could not be rotated."""
     made = await authority.make(**metadata)
     without: Any = {field: getattr(ACME, field)[:1]}
-    for attempt in (authority.apply_keyspace.preview, authority.apply_keyspace.apply):
+    for attempt in ways_to_apply(authority):
         with refused("STILL_IN_USE", keys="1", **metadata):
             await attempt(authority.root, replace(ACME, **without))
     await authority.revoke(None, made.facts.key_id)
@@ -183,7 +193,7 @@ async def test_a_grant_that_is_dormant_is_not_rotated_into_lesser_hands(
 
 async def test_a_declaration_that_makes_no_sense_changes_nothing(authority: Authority) -> None:
     before = await authority.revision()
-    for attempt in (authority.apply_keyspace.preview, authority.apply_keyspace.apply):
+    for attempt in ways_to_apply(authority):
         with refused("INVALID_KEYSPACE", "max_lifetime"):
             await attempt(authority.root, replace(ACME, max_lifetime=timedelta(milliseconds=500)))
     assert await authority.revision() == before
@@ -194,7 +204,7 @@ async def test_a_declaration_of_nothing_but_the_name_takes_nothing_away(
 ) -> None:
     """It is what is left of a declaration that was lost on its way."""
     bare = KeyspaceDeclaration(name=ACME.name)
-    for act in (authority.apply_keyspace.apply, authority.apply_keyspace.preview):
+    for act in ways_to_apply(authority):
         with refused("INVALID_KEYSPACE"):
             await act(authority.root, bare)
     assert (await authority.read_keyspaces.get(authority.root, ACME.name)).declaration == ACME
@@ -206,7 +216,7 @@ async def test_a_declaration_of_nothing_but_the_name_takes_nothing_away(
 
 async def test_a_dry_run_needs_the_right_to_apply(authority: Authority) -> None:
     reader = await authority.operator("acme", scopes=["keyspaces:read"])
-    for attempt in (authority.apply_keyspace.preview, authority.apply_keyspace.apply):
+    for attempt in ways_to_apply(authority):
         with refused("SCOPE_REQUIRED", required_scope="keyspaces:write"):
             await attempt(reader, ACME)
 
@@ -256,8 +266,8 @@ async def test_dropping_earlier_formats_names_the_keys_that_stop_working(
     await authority.declare(ACME, format=NEW_FORMAT)
     new = await authority.make(scopes=["vps:read"])
     declaration = replace(ACME, format=NEW_FORMAT)
-    preview = await authority.apply_keyspace.preview(
-        authority.root, declaration, drop_formats=["*"]
+    preview = await authority.apply_keyspace.apply(
+        authority.root, declaration, drop_formats=["*"], validate_only=True
     )
     assert (await authority.check(old, "vps:read")).reason is Reason.OK
     done = await authority.apply_keyspace.apply(authority.root, declaration, drop_formats=["*"])

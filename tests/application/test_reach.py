@@ -66,7 +66,7 @@ async def test_a_bound_operator_manages_nothing_elsewhere(authority: Authority) 
     with refused("KEYSPACE_NOT_BOUND"):
         await authority.apply_keyspace.apply(bound, OTHER)
     with refused("KEYSPACE_NOT_BOUND"):
-        await authority.apply_keyspace.preview(bound, OTHER)
+        await authority.apply_keyspace.apply(bound, OTHER, validate_only=True)
     page = await authority.read_keyspaces.list(bound, PageRequest())
     assert [one.name for one in page.items] == ["acme"]
 

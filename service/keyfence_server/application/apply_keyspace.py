@@ -132,12 +132,14 @@ class ApplyKeyspace:
         *,
         if_revision: int = 0,
         drop_formats: Collection[str] = (),
+        validate_only: bool = False,
     ) -> Done[AppliedKeyspace]:
         """Applies a declaration. Applying the same one again changes nothing, at whatever revision.
 
         Args:
             drop_formats: templates of earlier formats that are no longer to be recognised, or
                 "*" for all.
+            validate_only: works out what would change, and changes nothing.
 
         Raises:
             InvalidDeclaration: it contradicts itself; every problem is named. Or it says
@@ -146,9 +148,14 @@ class ApplyKeyspace:
             Conflict: the keyspace is not at the revision that the caller expects.
             Precondition: it is built in, or keys still have what would be taken away.
         """
-        asked = await self._read(declaration, if_revision, drop_formats)
+        wanted = await self._heavy.run(
+            declaration.name, _size_of(declaration), lambda: compile_keyspace(declaration)
+        )
+        asked = _Asked(wanted, if_revision, drop_formats)
         for _ in range(_ATTEMPTS):
-            plan, _ = await self._planned(caller, asked, will_be_written=True)
+            plan, revision = await self._planned(caller, asked, will_be_written=not validate_only)
+            if validate_only:
+                return Done(AppliedKeyspace(plan.after, plan.diff), revision)
             done = await self._mutations.run(caller, partial(self._carry_out, plan), ungrouped=True)
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
@@ -167,27 +174,6 @@ class ApplyKeyspace:
             return await _write(transaction, None, plan)
 
         return await self._mutations.run_as_server(work)
-
-    async def preview(
-        self,
-        caller: Caller,
-        declaration: KeyspaceDeclaration,
-        *,
-        if_revision: int = 0,
-        drop_formats: Collection[str] = (),
-    ) -> Done[AppliedKeyspace]:
-        """What `apply` would do, without doing it. Raises as `apply`."""
-        asked = await self._read(declaration, if_revision, drop_formats)
-        plan, revision = await self._planned(caller, asked, will_be_written=False)
-        return Done(AppliedKeyspace(plan.after, plan.diff), revision)
-
-    async def _read(
-        self, declaration: KeyspaceDeclaration, if_revision: int, drop_formats: Collection[str]
-    ) -> _Asked:
-        wanted = await self._heavy.run(
-            declaration.name, _size_of(declaration), lambda: compile_keyspace(declaration)
-        )
-        return _Asked(wanted, if_revision, drop_formats)
 
     async def _planned(
         self, caller: Caller, asked: _Asked, *, will_be_written: bool

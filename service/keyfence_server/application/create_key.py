@@ -166,11 +166,13 @@ class CreateKey:
             made_by=maker.credential_id,
             now=now,
         )
+        # The nearest allow-list above, if the maker names no addresses.
+        allow_lists = (key.allowed_addresses for facts in above for key in facts.lineage)
         inherited_end = _not_after(above, key.expire_time, maker.latest_expiry())
         key = replace(
             key,
             expire_time=key.expire_time if wanted.expire_time else inherited_end,
-            allowed_addresses=key.allowed_addresses or _inherited_addresses(above),
+            allowed_addresses=key.allowed_addresses or next(filter(None, allow_lists), ()),
             bound_keyspaces=read_bound_keyspaces(wanted.bound_keyspaces, keyspace.name),
             parent_key_id=parent.key_id if parent else None,
             rate_limit=key.rate_limit or inherited_rate(above, keyspace),
@@ -265,12 +267,3 @@ def _not_after(above: Sequence[KeyFacts], *times: datetime | None) -> datetime |
     expiries of the keys above; None if there is none."""
     ends = [key.expire_time for facts in above for key in facts.lineage if key.expire_time]
     return min([*ends, *(time for time in times if time is not None)], default=None)
-
-
-def _inherited_addresses(above: Sequence[KeyFacts]) -> tuple[str, ...]:
-    """The allow-list of a key whose maker names no addresses: the nearest one above."""
-    for facts in above:
-        for key in facts.lineage:
-            if key.allowed_addresses:
-                return key.allowed_addresses
-    return ()

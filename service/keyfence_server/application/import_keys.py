@@ -268,15 +268,12 @@ async def _new_ones(
             if (slow := one.slow_hash) is not None:
                 with_prefix[slow.prefix] += 1
             if slow is not None and with_prefix[slow.prefix] > MAX_WITH_PREFIX:
-                refused.append((index, _crowded()))
+                crowded = InvalidInput.field(
+                    "password_hash.prefix",
+                    f"{MAX_WITH_PREFIX} keys of the keyspace have this prefix already, and each "
+                    "would have to be compared with a presented key; give a longer prefix",
+                )
+                refused.append((index, crowded))
             else:
                 new.append(one)
     return new, Imported(len(new), len(read) - len(new) - len(refused), tuple(refused))
-
-
-def _crowded() -> DomainError:
-    return InvalidInput.field(
-        "password_hash.prefix",
-        f"{MAX_WITH_PREFIX} keys of the keyspace have this prefix already, and each would have to "
-        "be compared with a presented key; give a longer prefix",
-    )

@@ -75,7 +75,12 @@ class LogIn:
         An account has at most `MAX_SESSIONS`: a log-in beyond them ends the oldest one.
         """
         await get_accounts_keyspace(self._source, keyspace)
-        tokens = self._require_tokens()
+        tokens = self._tokens
+        if tokens is None:
+            raise Precondition(
+                "the server has no key to sign sessions with: set KEYFENCE_SESSION_KEY_FILE",
+                reason="SESSIONS_NOT_SET_UP",
+            )
         address = read_email("email", email)
         given = read_password("password", password)
         try:
@@ -91,14 +96,6 @@ class LogIn:
             return await self._begin(transaction, caller, current, renewed, tokens)
 
         return await self._mutations.run(caller, work)
-
-    def _require_tokens(self) -> SessionTokens:
-        if self._tokens is None:
-            raise Precondition(
-                "the server has no key to sign sessions with: set KEYFENCE_SESSION_KEY_FILE",
-                reason="SESSIONS_NOT_SET_UP",
-            )
-        return self._tokens
 
     async def _prove(
         self, caller: Caller, keyspace: str, email: Email, password: Plaintext

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -71,7 +71,13 @@ class LogInAttempts:
         """
         network = _network_of(address)
         if network is None:
-            self._warn()
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "log_ins_not_throttled",
+                    advice="set KEYFENCE_TRUSTED_PROXIES: without it the addresses of callers who "
+                    "try passwords are not known",
+                )
             yield PasswordAttempt()
             return
         # The counter may be shared and seen by others, who need not see addresses of people.
@@ -80,7 +86,10 @@ class LogInAttempts:
             Limit(Subject.ACCOUNT, f"password/{name}/{network}", PER_ACCOUNT_AND_ADDRESS),
             Limit(Subject.ACCOUNT, f"passwords/{keyspace}/{network}", PER_ADDRESS),
         ]
-        await self._require_room(limits)
+        for limit in limits:
+            _, status = await self._limits.take([limit], 0)
+            if status.remaining <= self._under_way[limit.name]:
+                raise self._throttled(status.reset_at)
         names = [limit.name for limit in limits]
         self._under_way.update(names)
         attempt = PasswordAttempt()
@@ -103,21 +112,6 @@ class LogInAttempts:
         passed, status = await self._limits.take([limit], 1)
         if not passed:
             raise self._throttled(status.reset_at)
-
-    def _warn(self) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            _log.warning(
-                "log_ins_not_throttled",
-                advice="set KEYFENCE_TRUSTED_PROXIES: without it the addresses of callers who try "
-                "passwords are not known",
-            )
-
-    async def _require_room(self, limits: Sequence[Limit]) -> None:
-        for limit in limits:
-            _, status = await self._limits.take([limit], 0)
-            if status.remaining <= self._under_way[limit.name]:
-                raise self._throttled(status.reset_at)
 
     def _throttled(self, reset_at: int) -> Throttled:
         seconds = max(1, reset_at - int(self._clock.timestamp()))

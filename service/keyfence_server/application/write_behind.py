@@ -65,23 +65,17 @@ class WriteBehind:
             finally_: there is no next time, so that nothing can wait for its minute to be over.
         """
         async with self._writing:
-            await self._write_uses()
-            await self._write_events(unfinished=finally_)
-
-    async def _write_uses(self) -> None:
-        # If a write that failed took effect all the same, its uses count twice. A count that is
-        # slightly too high does no harm; a missing use could make a key look unused.
-        for _ in range(1 + len(self.uses) // _USES_AT_ONCE):
-            is_written = await self._write(
-                self.uses.take(_USES_AT_ONCE), self._store.add_uses, self.uses.put_back
-            )
-            if not is_written:
-                break
-
-    async def _write_events(self, *, unfinished: bool) -> None:
-        waiting = self._within_bounds(self._pending + self.attempts.take(unfinished=unfinished))
-        self._pending = []
-        await self._write(waiting, self._store.append_events, self._pending.extend)
+            # If a write that failed took effect all the same, its uses count twice. A count that is
+            # slightly too high does no harm; a missing use could make a key look unused.
+            for _ in range(1 + len(self.uses) // _USES_AT_ONCE):
+                is_written = await self._write(
+                    self.uses.take(_USES_AT_ONCE), self._store.add_uses, self.uses.put_back
+                )
+                if not is_written:
+                    break
+            waiting = self._within_bounds(self._pending + self.attempts.take(unfinished=finally_))
+            self._pending = []
+            await self._write(waiting, self._store.append_events, self._pending.extend)
 
     def _within_bounds(self, events: list[AuditEvent]) -> list[AuditEvent]:
         """The events, or as many as may wait: the oldest are left out, those of strangers

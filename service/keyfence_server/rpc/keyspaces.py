@@ -85,12 +85,12 @@ class KeyspaceService:
             request.ByteSize() // _BYTES_A_THING,
             lambda: declaration_from(request.keyspace),
         )
-        act = self._apply_keyspace.preview if request.validate_only else self._apply_keyspace.apply
-        done = await act(
+        done = await self._apply_keyspace.apply(
             caller,
             declaration,
             if_revision=request.if_revision,
             drop_formats=request.drop_previous_formats,
+            validate_only=request.validate_only,
         )
         answer = messages.ApplyKeyspaceResponse(
             diff=diff_of(done.value.diff), revision=done.revision

@@ -50,7 +50,10 @@ def read_route(extensions: Mapping[str, str]) -> Route:
     keyspace = extensions.get(KEYSPACE, "")
     if not keyspace:
         raise UnusableRoute(f'the route has no context extension "{KEYSPACE}"')
-    return Route(keyspace, _required_scopes(extensions), _cost(extensions.get(COST)))
+    cost = extensions.get(COST, str(DEFAULT_COST))
+    if not _COST.fullmatch(cost):
+        raise UnusableRoute(f'"{COST}" is not a whole number')
+    return Route(keyspace, _required_scopes(extensions), int(cost))
 
 
 def _required_scopes(extensions: Mapping[str, str]) -> tuple[str, ...]:
@@ -68,11 +71,3 @@ def _required_scopes(extensions: Mapping[str, str]) -> tuple[str, ...]:
     if REQUIRED_SCOPES in extensions:
         raise UnusableRoute(f'"{AUTHENTICATE_ONLY}" and "{REQUIRED_SCOPES}" exclude each other')
     return ()
-
-
-def _cost(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_COST
-    if not _COST.fullmatch(text):
-        raise UnusableRoute(f'"{COST}" is not a whole number')
-    return int(text)
