@@ -41,7 +41,12 @@ from keyfence_server.domain.formats import (
     checksum,
     compile_form,
 )
-from keyfence_server.domain.keyspaces import compile_keyspace, formats_to_remember, forms_to_drop
+from keyfence_server.domain.keyspaces import (
+    compile_keyspace,
+    formats_to_remember,
+    forms_to_drop,
+    with_history,
+)
 from keyfence_server.domain.redaction import ID_PREFIXES
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -276,11 +281,10 @@ def test_what_keys_looked_like_is_remembered_until_it_is_the_format_again(
     """Forgetting a format would lock out every key that was made with it."""
     before = compile_keyspace(first)
     second = replace(second, name=first.name)
-    after = compile_keyspace(
-        second, previous_formats=formats_to_remember(before, compile_keyspace(second))
-    )
+    wanted = compile_keyspace(second)
+    after = with_history(wanted, formats_to_remember(before, wanted))
     assert after.recognised_forms >= before.recognised_forms
-    again = compile_keyspace(first, previous_formats=formats_to_remember(after, before))
+    again = with_history(before, formats_to_remember(after, before))
     assert again.recognised_forms == after.recognised_forms
     assert len(again.previous_formats) == len(after.recognised_forms - {*before.forms.values()})
 
@@ -289,9 +293,7 @@ def test_a_format_that_changes_for_ever_is_refused_in_the_end() -> None:
     keyspace = compile_keyspace(with_format(template="kf0_{body}"))
     for number in range(1, 101):
         wanted = compile_keyspace(with_format(template=f"kf{number}_{{body}}"))
-        keyspace = compile_keyspace(
-            wanted.declaration, previous_formats=formats_to_remember(keyspace, wanted)
-        )
+        keyspace = with_history(wanted, formats_to_remember(keyspace, wanted))
     assert len(keyspace.previous_formats) == 100
     one_too_many = compile_keyspace(with_format(template="new_{body}"))
     with pytest.raises(InvalidDeclaration) as caught:
@@ -305,9 +307,7 @@ def test_a_dropped_format_is_no_longer_recognised() -> None:
     wanted = compile_keyspace(with_format(template="new_{body}"))
     dropped = forms_to_drop(before, wanted, ["old_{body}", "was_never_{body}"])
     assert forms_to_drop(before, wanted, ["*"]) == dropped
-    after = compile_keyspace(
-        wanted.declaration, previous_formats=formats_to_remember(before, wanted, dropped)
-    )
+    after = with_history(wanted, formats_to_remember(before, wanted, dropped))
     assert Recogniser({"acme": before.recognised_forms}).keyspaces_of(old) == {"acme"}
     assert Recogniser({"acme": after.recognised_forms}).keyspaces_of(old) == frozenset()
     assert after.previous_formats == ()

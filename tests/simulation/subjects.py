@@ -15,7 +15,7 @@ from keyfence_server.application.ports import Change, ChangeKind, Transaction
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.facts import compile_facts
 from keyfence_server.domain.keys import Key, KeyId, KeyState, state_of
-from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace, with_history
 from keyfence_server.domain.secrets import Peppers, Plaintext
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from simulation.database import Contents
@@ -32,9 +32,11 @@ LATER: Final = 4
 PEPPER_BOX: Final = Peppers(PEPPERS)
 
 _CAP: Final = ("dns:read",)
-_WIDE: Final = compile_keyspace(ACME, revision=0, create_time=START, update_time=START)
-_NARROW: Final = compile_keyspace(
-    replace(ACME, key_types=(replace(ACME.key_types[0], scope_cap=_CAP), ACME.key_types[1])),
+_WIDE: Final = with_history(compile_keyspace(ACME), create_time=START, update_time=START)
+_NARROW: Final = with_history(
+    compile_keyspace(
+        replace(ACME, key_types=(replace(ACME.key_types[0], scope_cap=_CAP), ACME.key_types[1]))
+    ),
     create_time=START,
     update_time=START,
 )

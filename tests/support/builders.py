@@ -13,7 +13,7 @@ from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, St
 from keyfence_server.domain.accounts import Account, AccountId, Email, PasswordHash
 from keyfence_server.domain.declarations import KeyspaceDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import Key, KeyId
-from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace, with_history
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionId
 from support.clock import START
@@ -53,7 +53,7 @@ def make_keyspace(name: str = KEYSPACE, *, time: datetime = START, **fields: Any
         ScopeDeclaration(name="vps:write", implies=("vps:read",)),
     )
     declaration = KeyspaceDeclaration(name=name, **{"scopes": scopes, **fields})
-    return compile_keyspace(declaration, create_time=time, update_time=time)
+    return with_history(compile_keyspace(declaration), create_time=time, update_time=time)
 
 
 def make_event(subject: str, **fields: Any) -> AuditEvent:

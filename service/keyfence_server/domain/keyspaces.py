@@ -7,7 +7,7 @@ is registered, every default exists, and every form has enough entropy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -57,10 +57,10 @@ class Keyspace:
     """
 
     declaration: KeyspaceDeclaration
-    previous_formats: tuple[FormatDeclaration, ...]
-    revision: int
-    create_time: datetime
-    update_time: datetime
+    previous_formats: tuple[FormatDeclaration, ...] = ()
+    revision: int = 0
+    create_time: datetime = BEFORE_STORED
+    update_time: datetime = BEFORE_STORED
     catalog: ScopeCatalog = field(compare=False, repr=False)
     forms: Mapping[tuple[str, str], KeyForm] = field(compare=False, repr=False)
     recognised_forms: frozenset[KeyForm] = field(compare=False, repr=False)
@@ -119,15 +119,8 @@ class Keyspace:
         return self._caps.get(key_type, 0)
 
 
-def compile_keyspace(
-    declaration: KeyspaceDeclaration,
-    *,
-    previous_formats: Sequence[FormatDeclaration] = (),
-    revision: int = 0,
-    create_time: datetime = BEFORE_STORED,
-    update_time: datetime = BEFORE_STORED,
-) -> Keyspace:
-    """Makes a keyspace ready.
+def compile_keyspace(declaration: KeyspaceDeclaration) -> Keyspace:
+    """Makes a keyspace ready, as one that is not stored yet.
 
     Raises:
         InvalidDeclaration: with everything that is wrong with the declaration, as far as
@@ -145,13 +138,9 @@ def compile_keyspace(
     everything = catalog.mask(["*"])
     return Keyspace(
         declaration=declaration,
-        previous_formats=tuple(previous_formats),
-        revision=revision,
-        create_time=create_time,
-        update_time=update_time,
         catalog=catalog,
         forms=forms,
-        recognised_forms=_recognised(forms, previous_formats),
+        recognised_forms=frozenset(forms.values()),
         http=compile_http(declaration.http, declaration.name),
         _caps={
             key_type.name: catalog.mask(key_type.scope_cap) if key_type.scope_cap else everything
@@ -162,29 +151,26 @@ def compile_keyspace(
 
 def with_history(
     keyspace: Keyspace,
-    previous_formats: Sequence[FormatDeclaration],
+    previous_formats: Iterable[FormatDeclaration] = (),
     *,
-    create_time: datetime,
-    update_time: datetime,
+    revision: int = 0,
+    create_time: datetime = BEFORE_STORED,
+    update_time: datetime = BEFORE_STORED,
 ) -> Keyspace:
-    """The keyspace as it follows one that is there. To compile it again would take as long as the
-    first time."""
+    """A compiled keyspace, as one that is stored or follows one that is."""
+    formats = tuple(previous_formats)
+    earlier = {
+        compile_form(previous, key_type="", type_marker="", environment_marker="")
+        for previous in formats
+    }
     return replace(
         keyspace,
-        previous_formats=tuple(previous_formats),
-        recognised_forms=_recognised(keyspace.forms, previous_formats),
+        previous_formats=formats,
+        revision=revision,
+        recognised_forms=frozenset(keyspace.forms.values()) | earlier,
         create_time=create_time,
         update_time=update_time,
     )
-
-
-def _recognised(
-    forms: Mapping[tuple[str, str], KeyForm], previous_formats: Iterable[FormatDeclaration]
-) -> frozenset[KeyForm]:
-    return frozenset(forms.values()) | {
-        compile_form(previous, key_type="", type_marker="", environment_marker="")
-        for previous in previous_formats
-    }
 
 
 def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:

@@ -36,7 +36,6 @@ class AccountService:
     _disable_account: DisableAccount
 
     def service(self) -> Service:
-        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["AccountService"],
             self,

@@ -28,7 +28,6 @@ class AuditService:
     _export_audit: ExportAudit
 
     def service(self) -> Service:
-        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["AuditService"],
             self,

@@ -70,7 +70,6 @@ class AuthorizationService:
         self._principals: Principals = MessagePerFacts(principal_of_facts)
 
     def service(self) -> Service:
-        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["AuthorizationService"],
             self,
@@ -80,7 +79,6 @@ class AuthorizationService:
     def authenticate(
         self, request: messages.AuthenticateRequest, caller: Caller
     ) -> messages.AuthenticateResponse | Awaitable[messages.AuthenticateResponse]:
-        """Whose key it is."""
         question = question_from(request)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
@@ -91,7 +89,6 @@ class AuthorizationService:
     def check_scope(
         self, request: messages.CheckScopeRequest, caller: Caller
     ) -> messages.CheckScopeResponse | Awaitable[messages.CheckScopeResponse]:
-        """Whether the key may do what needs the scopes."""
         question = question_from(request, request.required_scopes, request.explain)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
@@ -145,7 +142,6 @@ class AuthorizationService:
     async def who_am_i(
         self, _request: messages.WhoAmIRequest, caller: Caller
     ) -> messages.WhoAmIResponse:
-        """Who the caller is."""
         return messages.WhoAmIResponse(
             principal=principal_of(caller, self._principals), revision=self._source.revision
         )

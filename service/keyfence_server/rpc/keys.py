@@ -37,7 +37,6 @@ class KeyService:
     _revoke_key: RevokeKey
 
     def service(self) -> Service:
-        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["KeyService"],
             self,

@@ -67,7 +67,6 @@ class KeyspaceService:
     _heavy: HeavyWork
 
     def service(self) -> Service:
-        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["KeyspaceService"],
             self,

@@ -81,7 +81,6 @@ class ReplicationService:
     _holders: Holders
 
     def service(self) -> Service:
-        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["ReplicationService"],
             self,
@@ -90,13 +89,11 @@ class ReplicationService:
         )
 
     async def sync(self, call: StreamCall, caller: Caller) -> None:
-        """Keeps one holder in step until it goes, or until its credential does."""
         await self._holders.serve(call, caller)
 
     async def fetch_facts(
         self, request: messages.FetchFactsRequest, caller: Caller
     ) -> messages.FetchFactsResponse:
-        """What is known of a presented key."""
         revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
         found = await self._presented.find(request.api_key, caller)
         while (
@@ -129,7 +126,6 @@ class ReplicationService:
     async def fetch_keyspaces(
         self, request: messages.FetchKeyspacesRequest, caller: Caller
     ) -> messages.FetchKeyspacesResponse:
-        """The keyspaces that the holder may answer for."""
         revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
         keyspaces = [
             keyspace
@@ -155,7 +151,6 @@ class ReplicationService:
     async def report_uses(
         self, request: messages.ReportUsesRequest, caller: Caller
     ) -> messages.ReportUsesResponse:
-        """Notes uses that a holder has answered for, and attempts that it has denied."""
         # Refused as a whole, or noted as a whole.
         uses = [
             use

@@ -31,7 +31,7 @@ from keyfence_server.domain.documents import (
     format_to_document,
 )
 from keyfence_server.domain.keys import Key, KeyState
-from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace, with_history
 from keyfence_server.domain.limits import Rate, parse_rate
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session
@@ -197,9 +197,9 @@ def keyspace_to_row(keyspace: Keyspace, revision: int) -> dict[str, object]:
 
 def row_to_keyspace(row: RowMapping) -> Keyspace:
     """The keyspace that was stored, made ready again. Its declaration is a text."""
-    return compile_keyspace(
-        declaration_from_json(row["declaration"]),
-        previous_formats=[format_from_document(one) for one in row["previous_formats"]],
+    return with_history(
+        compile_keyspace(declaration_from_json(row["declaration"])),
+        map(format_from_document, row["previous_formats"]),
         revision=row["revision"],
         create_time=row["create_time"],
         update_time=row["update_time"],

@@ -24,7 +24,7 @@ from keyfence_server.convert.keys import key_from
 from keyfence_server.convert.keyspaces import declaration_from, format_from
 from keyfence_server.convert.times import time_from
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
-from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace, with_history
 from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
 
@@ -169,9 +169,9 @@ class UpstreamSnapshot:
 def keyspaces_from(found: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
     """Keyspaces, made ready. Raises `InvalidDeclaration` for one of a later version."""
     return [
-        compile_keyspace(
-            declaration_from(message),
-            previous_formats=[format_from(one) for one in message.previous_formats],
+        with_history(
+            compile_keyspace(declaration_from(message)),
+            map(format_from, message.previous_formats),
             revision=message.revision,
             create_time=time_from(message.create_time, "create_time"),
             update_time=time_from(message.update_time, "update_time"),
