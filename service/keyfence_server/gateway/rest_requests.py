@@ -11,17 +11,14 @@ from importlib.resources import files
 from typing import Any, Final
 
 from google.api import annotations_pb2
-from google.protobuf.descriptor_pb2 import (
-    DescriptorProto,
-    FieldDescriptorProto,
-    FileDescriptorSet,
-    MethodDescriptorProto,
-)
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 
 _NO_FIELDS: Final = "no fields"
 _ANY_NAME: Final = "*"
 # JSON writes these messages as strings or numbers, not as objects with their fields.
-_WELL_KNOWN: Final = ".google.protobuf."
+_WELL_KNOWN: Final = "google.protobuf."
 _VARIABLE: Final = re.compile(r"\{([^}=]*)[^}]*\}")
 
 
@@ -32,9 +29,16 @@ def request_script(descriptors: bytes, services: tuple[str, ...]) -> str:
         descriptors: a serialized `FileDescriptorSet`.
         services: full names, for example "keyfence.v1.KeyService".
     """
-    described = FileDescriptorSet.FromString(descriptors)
-    messages = _Messages(described)
-    methods = [_lua(method) for method in _methods(described, services, messages)]
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(descriptors).file:
+        pool.Add(file)
+    messages = _Messages()
+    methods = [
+        _lua(binding)
+        for service in services
+        for method in pool.FindServiceByName(service).methods
+        for binding in _bindings(method, messages)
+    ]
     fields = [f"[{_lua(kind)}] = {_lua(known)}" for kind, known in sorted(messages.fields.items())]
     code = files(__package__).joinpath("rest_requests.lua").read_text(encoding="utf-8")
     return f"local METHODS = {_lines(methods)}\nlocal FIELDS = {_lines(fields)}\n{code}"
@@ -49,74 +53,57 @@ class _Messages:
             `is_list`. A map has one field, "*".
     """
 
-    def __init__(self, described: FileDescriptorSet) -> None:
+    def __init__(self) -> None:
         self.fields: dict[str, dict[str, dict[str, Any]]] = {_NO_FIELDS: {}}
-        self._messages = {
-            name: message
-            for file in described.file
-            for name, message in _named(f".{file.package}", file.message_type)
-        }
 
-    def body_kind(self, method: MethodDescriptorProto, body: str) -> str:
-        """The message that a method's body holds, by the annotation's `body`."""
-        if not body:
-            return _NO_FIELDS
-        if body == "*":
-            return self.kind(method.input_type)
-        (field,) = (one for one in self._messages[method.input_type].field if one.name == body)
-        return self.kind(field.type_name)
-
-    def kind(self, name: str) -> str:
+    def kind(self, message: Descriptor) -> str:
         """Adds a message and the messages in it to `fields`. Returns its name."""
+        name: str = message.full_name
         if name not in self.fields:
             # Added before its fields, which may hold the same message.
             known = self.fields[name] = {}
-            for field in self._messages[name].field:
+            for field in message.fields:
                 entry: dict[str, Any] = {"name": field.name}
-                if (inner := self._inner(field)) is not None:
+                if (inner := self.kind_in(field)) is not None:
                     entry["kind"] = inner
-                if field.label == FieldDescriptorProto.LABEL_REPEATED:
+                if field.is_repeated:
                     entry["is_list"] = True
                 known |= {field.name: entry, field.json_name: entry}
         return name
 
-    def _inner(self, field: FieldDescriptorProto) -> str | None:
-        if field.type != FieldDescriptorProto.TYPE_MESSAGE:
+    def kind_in(self, field: FieldDescriptor) -> str | None:
+        """The message that a field holds; None if JSON does not write an object there."""
+        message = field.message_type
+        if message is None or message.full_name.startswith(_WELL_KNOWN):
             return None
-        name = field.type_name
-        if name.startswith(_WELL_KNOWN):
-            return None
-        message = self._messages[name]
-        if not message.options.map_entry:
-            return self.kind(name)
-        inner = self._inner(message.field[1])
-        self.fields[name] = {_ANY_NAME: {} if inner is None else {"kind": inner}}
-        return name
+        if not message.GetOptions().map_entry:
+            return self.kind(message)
+        inner = self.kind_in(message.fields_by_name["value"])
+        self.fields[message.full_name] = {_ANY_NAME: {} if inner is None else {"kind": inner}}
+        return str(message.full_name)
 
 
-def _methods(
-    described: FileDescriptorSet, services: tuple[str, ...], messages: _Messages
-) -> Iterator[dict[str, Any]]:
+def _bindings(method: MethodDescriptor, messages: _Messages) -> Iterator[dict[str, Any]]:
+    """How the annotation `google.api.http` offers a method. None or several ways are possible."""
     # The extension's stubs have no usable type.
     annotation: Any = annotations_pb2.http
-    for file in described.file:
-        for service in file.service:
-            if f"{file.package}.{service.name}" not in services:
-                continue
-            for method in service.method:
-                rule = method.options.Extensions[annotation]
-                for one in (rule, *rule.additional_bindings):
-                    verb = one.WhichOneof("pattern")
-                    if verb is not None:
-                        path: str = getattr(one, verb)
-                        yield {
-                            "verb": verb.upper(),
-                            "path": _pattern(path),
-                            "input": messages.kind(method.input_type),
-                            "body": messages.body_kind(method, one.body),
-                            "variables": _variables(path, one.body),
-                            "elsewhere": _not_in_query(path, one.body),
-                        }
+    rule = method.GetOptions().Extensions[annotation]
+    for one in (rule, *rule.additional_bindings):
+        verb = one.WhichOneof("pattern")
+        if verb is not None:
+            path: str = getattr(one, verb)
+            kind: str | None = messages.kind(method.input_type)
+            if one.body != "*":
+                field = method.input_type.fields_by_name.get(one.body)
+                kind = messages.kind_in(field) if field is not None else None
+            yield {
+                "verb": verb.upper(),
+                "path": _pattern(path),
+                "input": messages.kind(method.input_type),
+                "body": kind or _NO_FIELDS,
+                "variables": _variables(path, one.body),
+                "elsewhere": _not_in_query(path, one.body),
+            }
 
 
 def _not_in_query(path: str, body: str) -> dict[str, str]:
@@ -140,13 +127,6 @@ def _pattern(path: str) -> str:
     """Lua's pattern of the paths that a template stands for. It captures the variables."""
     literal = (re.sub(r"([^\w/])", r"%\1", part) for part in re.split(r"\{[^}]*\}", path))
     return "^" + "([^/]+)".join(literal) + "$"
-
-
-def _named(prefix: str, messages: Any) -> Iterator[tuple[str, DescriptorProto]]:
-    for message in messages:
-        name = f"{prefix}.{message.name}"
-        yield name, message
-        yield from _named(name, message.nested_type)
 
 
 def _lua(value: object) -> str:
