@@ -14,7 +14,7 @@ cannot know that by itself, so it compares:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -52,44 +52,37 @@ SIDECAR: Final = Wording(
 _log = structlog.get_logger("keyfence")
 
 
+@dataclass(eq=False)
 class ClockWatch:
     """Knows how far the wall clock is off.
 
-    Args:
+    Attributes:
         clock: this machine's wall clock.
         boot_clock: a clock that no administrator sets.
         bound_seconds: by how much the wall clock may be off.
         reference_time: the time of the clock to compare with; None if there is none.
         not_before: a time that has passed; None if none is known.
         wording: what is said of a wrong clock.
-
-    Attributes:
         skew_seconds: how far the wall clock is ahead of the reference; negative if it is
             behind, zero until the first comparison.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        boot_clock: BootClock,
-        bound_seconds: float,
-        reference_time: Callable[[], Awaitable[datetime | None]],
-        not_before: datetime | None = None,
-        wording: Wording = SERVER,
-    ) -> None:
-        self._clock = clock
-        self._boot_clock = boot_clock
-        self._bound = bound_seconds
-        self._reference_time = reference_time
-        self._wording = wording
-        self._reference = "the time that has passed since the start"
-        self.skew_seconds = 0.0
-        started = clock.timestamp()
-        if not_before is not None and started < not_before.timestamp() - bound_seconds:
+    clock: Clock
+    boot_clock: BootClock
+    bound_seconds: float
+    reference_time: Callable[[], Awaitable[datetime | None]]
+    not_before: datetime | None = None
+    wording: Wording = SERVER
+    skew_seconds: float = field(init=False, default=0.0)
+    _reference: str = field(init=False, default="the time that has passed since the start")
+    _is_wrong: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        started, last = self.clock.timestamp(), self.not_before
+        if last is not None and started < last.timestamp() - self.bound_seconds:
             self._reference = "the last time at which a server used the data directory"
-            started = not_before.timestamp()
-        self._offset = started - boot_clock.now()
-        self._is_wrong = False
+            started = last.timestamp()
+        self._offset = started - self.boot_clock.now()
 
     def problem(self) -> str | None:
         """What is wrong with the wall clock and what to do, for an operator; None if nothing."""
@@ -97,29 +90,27 @@ class ClockWatch:
             return None
         direction = "ahead of" if self.skew_seconds > 0 else "behind"
         by = timedelta(seconds=round(abs(self.skew_seconds)))
-        return (
-            f"the clock of this server is {by} {direction} {self._reference}; "
-            f"{self._wording.consequence}"
-        )
+        wrong = f"the clock of this server is {by} {direction} {self._reference}"
+        return f"{wrong}; {self.wording.consequence}"
 
     async def compare(self) -> None:
         """Compares once. A database that does not answer changes nothing."""
-        before = self._clock.timestamp()
+        before = self.clock.timestamp()
         try:
-            theirs = await self._reference_time()
+            theirs = await self.reference_time()
         except StoreUnavailable:
             return
-        after = self._clock.timestamp()
+        after = self.clock.timestamp()
         if theirs is not None:
-            self._reference = self._wording.reference
+            self._reference = self.wording.reference
             # The other side has read its clock at some moment between the two readings of ours.
             # The nearer one counts, so a slow answer does not look like a wrong clock.
             reference = theirs.timestamp()
             ahead, behind = before - reference, after - reference
             self.skew_seconds = ahead if ahead > 0 else min(behind, 0.0)
         else:
-            self.skew_seconds = after - (self._offset + self._boot_clock.now())
-        self._report(abs(self.skew_seconds) > self._bound)
+            self.skew_seconds = after - (self._offset + self.boot_clock.now())
+        self._report(abs(self.skew_seconds) > self.bound_seconds)
 
     def _report(self, is_wrong: bool) -> None:
         if is_wrong is self._is_wrong:
@@ -130,7 +121,7 @@ class ClockWatch:
                 "clock_wrong",
                 skew_seconds=round(self.skew_seconds, 1),
                 problem=self.problem(),
-                advice=self._wording.advice,
+                advice=self.wording.advice,
             )
         else:
             _log.warning("clock_right", skew_seconds=round(self.skew_seconds, 1))

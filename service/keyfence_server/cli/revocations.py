@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -25,14 +26,14 @@ _PAGE: Final = 1_000
 _SHOWN: Final = 3
 
 
+@dataclass(eq=False)
 class Revocations:
     """Revokes keys for one command. What was revoked is printed also if a later key fails."""
 
-    def __init__(self, client: Client, comment: str, output: Output) -> None:
-        self._client = client
-        self._comment = comment
-        self._output = output
-        self._revoked: list[object] = []
+    _client: Client
+    _comment: str
+    _output: Output
+    _revoked: list[object] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +32,7 @@ _PAUSE_SECONDS: Final = 2.0
 _log = structlog.get_logger("keyfence")
 
 
+@dataclass(eq=False)
 class History:
     """The position of the store: compared at the start, kept while the server runs. Made by
     `open_history`.
@@ -41,16 +43,12 @@ class History:
             is not known.
     """
 
-    def __init__(
-        self, store: Store, file: HighWaterFile | None, last: Position, last_used: datetime | None
-    ) -> None:
-        self._store = store
-        self._file = file
-        self._clock = SystemClock()
-        self._problem: str | None = None
-        self._has_warned = False
-        self.last = last
-        self.last_used = last_used
+    _store: Store
+    _file: HighWaterFile | None
+    last: Position
+    last_used: datetime | None
+    _problem: str | None = None
+    _has_warned: bool = False
 
     def problem(self) -> str | None:
         """What is wrong with the store's history, for an operator; None if nothing."""
@@ -76,7 +74,7 @@ class History:
     async def follow(self) -> None:
         """Looks at the store once. A store that does not answer changes nothing."""
         try:
-            now = await require_not_older(self._store, self.last, self._clock.now())
+            now = await require_not_older(self._store, self.last, SystemClock().now())
         except StoreUnavailable:
             return
         except StoreWentBack as error:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +25,11 @@ _POLL_SECONDS: Final = 0.02
 _WHY: Final = "what it wrote above says why, for example that the port is taken"
 
 
+@dataclass(frozen=True)
 class Admin:
     """The admin interface at a socket."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    _path: Path
 
     def config(self) -> dict[str, Any]:
         """The interface's part of Envoy's configuration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from keyfence_server.application.latencies import Latencies
@@ -30,6 +30,11 @@ class LeaseFigures:
     struck_off: int = 0
 
 
+def _by_end() -> dict[FenceEnd, Latencies]:
+    return {end: Latencies() for end in FenceEnd}
+
+
+@dataclass(eq=False, slots=True)
 class FenceStats:
     """Counts how long mutations wait for the fence.
 
@@ -38,19 +43,16 @@ class FenceStats:
         repetitions: the wait of calls that repeat a mutation.
     """
 
-    __slots__ = ("mutations", "repetitions")
-
-    def __init__(self) -> None:
-        self.mutations = {end: Latencies() for end in FenceEnd}
-        self.repetitions = {end: Latencies() for end in FenceEnd}
+    mutations: dict[FenceEnd, Latencies] = field(default_factory=_by_end)
+    repetitions: dict[FenceEnd, Latencies] = field(default_factory=_by_end)
 
 
+@dataclass(eq=False)
 class MeasuredFence:
     """A fence that measures another one."""
 
-    def __init__(self, fence: Fence, stats: FenceStats) -> None:
-        self._fence = fence
-        self._stats = stats
+    _fence: Fence
+    _stats: FenceStats
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         began = perf_counter()

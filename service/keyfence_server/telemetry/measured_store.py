@@ -42,12 +42,12 @@ class StoreStats:
     in_use: int = 0
 
 
+@dataclass(eq=False)
 class MeasuredStore:
     """A store that measures another one."""
 
-    def __init__(self, store: Store, stats: StoreStats) -> None:
-        self._store = store
-        self._stats = stats
+    _store: Store
+    _stats: StoreStats
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

@@ -8,6 +8,7 @@ is, since a call that reads can succeed while the disk is full.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
@@ -34,28 +35,26 @@ _UNFIT: Final = frozenset(
 _log = structlog.get_logger("keyfence")
 
 
+@dataclass(eq=False)
 class StoreOutages:
     """Knows whether the store works, and why not.
 
-    Args:
-        now: seconds, from any point in time.
-
     Attributes:
+        now: seconds, from any point in time.
         failures: how often the store did not do what it was asked.
         problem: why the present outage is one; None while there is none.
     """
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        self._now = now
-        self.failures = 0
-        self.problem: StoreProblem | None = None
-        self._logged: set[StoreProblem] = set()
-        self._began = 0.0
-        self._reported_at = 0.0
-        self._failures_before = 0
-        self._failures_at_probe = -1
-        self._busy = 0
-        self._busy_at = float("-inf")
+    now: Callable[[], float] = monotonic
+    failures: int = 0
+    problem: StoreProblem | None = None
+    _logged: set[StoreProblem] = field(default_factory=set)
+    _began: float = 0.0
+    _reported_at: float = 0.0
+    _failures_before: int = 0
+    _failures_at_probe: int = -1
+    _busy: int = 0
+    _busy_at: float = float("-inf")
 
     @property
     def is_fit(self) -> bool:
@@ -65,7 +64,7 @@ class StoreOutages:
     def failed(self, error: StoreUnavailable) -> None:
         """Counts a call that failed, and logs it if it says something new."""
         self.failures += 1
-        now = self._now()
+        now = self.now()
         if error.problem is StoreProblem.BUSY:
             self._report_busy(error, now)
             return
@@ -113,7 +112,7 @@ class StoreOutages:
     def _figures(self) -> dict[str, float]:
         return {
             "failures": self.failures - self._failures_before,
-            "seconds": round(self._now() - self._began, 1),
+            "seconds": round(self.now() - self._began, 1),
         }
 
     def _report_busy(self, error: StoreUnavailable, now: float) -> None:

@@ -38,17 +38,17 @@ class UpstreamStats:
         self.unanswered[rpc] = self.unanswered.get(rpc, 0) + (not is_answered)
 
 
+@dataclass(eq=False)
 class UpstreamOutages:
     """Counts streams that broke or could not be opened.
 
-    Args:
+    Attributes:
         now: seconds, from any point in time.
     """
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        self._now = now
-        self._logged_at: dict[tuple[str, str, str], float] = {}
-        self._failures = 0
+    now: Callable[[], float] = monotonic
+    _logged_at: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    _failures: int = 0
 
     def broken(self, target: str, why: str, advice: str) -> None:
         """Counts a stream, and logs it if it says something new.
@@ -57,7 +57,7 @@ class UpstreamOutages:
             advice: what an operator has to do; empty if that is not known.
         """
         self._failures += 1
-        now = self._now()
+        now = self.now()
         recent = {
             cause: at for cause, at in self._logged_at.items() if now - at < _REMINDER_SECONDS
         }
