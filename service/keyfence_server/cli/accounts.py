@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.completion import keyspace_option
 from keyfence_server.cli.connection import connect
@@ -40,25 +41,25 @@ from keyfence_server.cli.standard_input import is_terminal, read_secret
 if TYPE_CHECKING:
     from keyfence.results import Account, ChangedAccount, LoggedIn
 
-app = typer.Typer(help="Register accounts, log in and out, stop accounts.", no_args_is_help=True)
+app = typer.Typer(
+    name="accounts", help="Register accounts, log in and out, stop accounts.", no_args_is_help=True
+)
 
 _MAX_PASSWORD_SIZE: Final = 4_096
 _OWN: Final = "The account's id. Without it: the account of the session in KEYFENCE_TOKEN."
 
 KeyspaceOption = Annotated[str, keyspace_option("The keyspace of the account.")]
-EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address.")]
+EmailArgument = Annotated[str, Argument(metavar="EMAIL", help="The e-mail address.")]
 AccountArgument = Annotated[
-    str, typer.Argument(metavar="ACCOUNT_ID", help="The account's id, for example usr_01j….")
+    str, Argument(metavar="ACCOUNT_ID", help="The account's id, for example usr_01j….")
 ]
-OwnAccountArgument = Annotated[str | None, typer.Argument(metavar="ACCOUNT_ID", help=_OWN)]
+OwnAccountArgument = Annotated[str | None, Argument(metavar="ACCOUNT_ID", help=_OWN)]
 NameOption = Annotated[
-    str | None, typer.Option("--name", "-n", metavar="TEXT", help="The account's display name.")
+    str | None, Option("--name", "-n", metavar="TEXT", help="The account's display name.")
 ]
-PlanOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The plan. Only operators set it.")
-]
+PlanOption = Annotated[str | None, Option(metavar="NAME", help="The plan. Only operators set it.")]
 CommentOption = Annotated[
-    str | None, typer.Option("--comment", metavar="TEXT", help="Why, for the audit log.")
+    str | None, Option("--comment", metavar="TEXT", help="Why, for the audit log.")
 ]
 
 
@@ -107,13 +108,10 @@ def logout(
     context: typer.Context,
     account_id: OwnAccountArgument = None,
     every: Annotated[
-        bool, typer.Option("--all", help="End all sessions of the account. Required for operators.")
+        bool, Option("--all", help="End all sessions of the account. Required for operators.")
     ] = False,
     revoke_keys: Annotated[
-        bool,
-        typer.Option(
-            "--revoke-keys", help="Also revoke the keys that were made in these sessions."
-        ),
+        bool, Option("--revoke-keys", help="Also revoke the keys that were made in these sessions.")
     ] = False,
 ) -> None:
     """End the session in KEYFENCE_TOKEN, or all sessions of an account."""
@@ -124,9 +122,7 @@ def logout(
 
 @app.command()
 def get(
-    context: typer.Context,
-    account_id: OwnAccountArgument = None,
-    output: OutputOption = "table",
+    context: typer.Context, account_id: OwnAccountArgument = None, output: OutputOption = "table"
 ) -> None:
     """Show an account."""
     with connect(context) as client:
@@ -140,9 +136,9 @@ def list_accounts(
     context: typer.Context,
     *,
     keyspace: KeyspaceOption,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled accounts.")] = False,
+    disabled: Annotated[bool, Option("--disabled", help="Only disabled accounts.")] = False,
     email: Annotated[
-        str | None, typer.Option(metavar="EMAIL", help="Only the account with this address.")
+        str | None, Option(metavar="EMAIL", help="Only the account with this address.")
     ] = None,
     form: ListingOptions,
 ) -> None:
@@ -159,18 +155,16 @@ def list_accounts(
 def update(
     context: typer.Context,
     account_id: OwnAccountArgument = None,
-    email: Annotated[
-        str | None, typer.Option(metavar="EMAIL", help="The new e-mail address.")
-    ] = None,
+    email: Annotated[str | None, Option(metavar="EMAIL", help="The new e-mail address.")] = None,
     name: NameOption = None,
     plan: PlanOption = None,
     label: LabelsOption = None,
     password: Annotated[
-        bool, typer.Option("--password", help="Ask for a new password, after the current one.")
+        bool, Option("--password", help="Ask for a new password, after the current one.")
     ] = False,
     revoke_keys: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--revoke-keys",
             help="With --password: revoke the keys that were made in other sessions.",
         ),

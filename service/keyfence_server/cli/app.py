@@ -54,23 +54,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
-app.command()(server.serve)
-app.command()(server.sidecar)
-app.command()(server.migrate)
-app.command()(server.health)
-app.command()(backups.backup)
-app.command()(backups.restore)
-app.command()(gateway.gateway)
-app.command()(server.root_key)
-app.add_typer(keyspaces.app, name="keyspaces")
-app.add_typer(keys.app, name="keys")
-app.command()(checks.check)
-app.command()(checks.whoami)
-app.add_typer(scopes.app, name="scopes")
-app.add_typer(accounts.app, name="accounts")
-app.add_typer(audit.app, name="audit")
-app.command()(replicas.replicas)
-app.add_typer(operator.app, name="operator")
+for _command in (
+    *(server.serve, server.sidecar, server.migrate, server.health, backups.backup, backups.restore),
+    *(gateway.gateway, server.root_key, checks.check, checks.whoami, replicas.replicas),
+):
+    app.command()(_command)
+for _group in (keyspaces, keys, scopes, accounts, audit, operator):
+    app.add_typer(_group.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.adapters.keyspace_files.source_text import printable
 from keyfence_server.cli.completion import keyspace_option
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from keyfence import Client
     from keyfence.results import AuditEvent, AuditVerification
 
-app = typer.Typer(help="Read, verify and export the audit log.", no_args_is_help=True)
+app = typer.Typer(name="audit", help="Read, verify and export the audit log.", no_args_is_help=True)
 
 _ANCHOR: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})")
 _PAGE: Final = 1_000
@@ -64,32 +65,31 @@ def list_events(
     context: typer.Context,
     keyspace: Annotated[str, keyspace_option("Only events of this keyspace.")] = "",
     account: Annotated[
-        str, typer.Option("--account", "-a", metavar="ID", help="Only events of this account.")
+        str, Option("--account", "-a", metavar="ID", help="Only events of this account.")
     ] = "",
     subject: Annotated[
-        str, typer.Option(metavar="ID", help="Only actions on this key, account or keyspace.")
+        str, Option(metavar="ID", help="Only actions on this key, account or keyspace.")
     ] = "",
-    actor: Annotated[str, typer.Option(metavar="ID", help="Only actions of this credential.")] = "",
+    actor: Annotated[str, Option(metavar="ID", help="Only actions of this credential.")] = "",
     action: Annotated[
-        str,
-        typer.Option(metavar="PREFIX", help="Only actions with this prefix: key., check.denied, …"),
+        str, Option(metavar="PREFIX", help="Only actions with this prefix: key., check.denied, …")
     ] = "",
     start: Annotated[
         datetime | None,
-        typer.Option(
+        Option(
             "--since", parser=since, metavar="TIME", help="Only later events: 15m ago, or a time."
         ),
     ] = None,
     end: Annotated[
         datetime | None,
-        typer.Option("--until", parser=since, metavar="TIME", help="Only earlier events."),
+        Option("--until", parser=since, metavar="TIME", help="Only earlier events."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Only the last N events. 0: all events.")] = 50,
+    limit: Annotated[int, Option(min=0, help="Only the last N events. 0: all events.")] = 50,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Keep printing new events, until Ctrl-C.")
+        bool, Option("--follow", "-f", help="Keep printing new events, until Ctrl-C.")
     ] = False,
     interval: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="With --follow: how often to ask.")
+        float, Option(min=0.1, metavar="SECONDS", help="With --follow: how often to ask.")
     ] = 2.0,
     output: OutputOption = "table",
 ) -> None:
@@ -142,7 +142,7 @@ def verify(
     context: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[FILE]...",
             help="Files of `audit export`, in their order. Without files: the server's log.",
             show_default=False,
@@ -150,7 +150,7 @@ def verify(
     ] = None,
     anchor: Annotated[
         list[Anchor] | None,
-        typer.Option(
+        Option(
             parser=_anchor,
             metavar="SEQUENCE:HASH",
             help="An anchor that this command printed earlier. May be repeated.",
@@ -202,13 +202,11 @@ def export(
     context: typer.Context,
     file: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE|-", help="The file to write or to continue; - for standard output."
-        ),
+        Argument(metavar="FILE|-", help="The file to write or to continue; - for standard output."),
     ],
     after: Annotated[
         Anchor | None,
-        typer.Option(
+        Option(
             parser=_anchor,
             metavar="SEQUENCE:HASH",
             help="Begin a new file behind this event, with which the file before ends.",
@@ -216,7 +214,7 @@ def export(
     ] = None,
     record: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--record",
             help="When the file is on the disk, record that its events are exported: servers may "
             "remove them then. Needs the scope audit:export.",
@@ -250,7 +248,7 @@ def restrictive_changes(
     context: typer.Context,
     old: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="OLD",
             help="The old SQLite file, the old database's URL, or the output of `audit list "
             "--limit 0 -o json`; - for standard input.",
@@ -258,7 +256,7 @@ def restrictive_changes(
     ],
     output: Annotated[
         Literal["sh", "json"],
-        typer.Option("--output", "-o", help="A shell script, or JSON.", metavar="sh|json"),
+        Option("--output", "-o", help="A shell script, or JSON.", metavar="sh|json"),
     ] = "sh",
 ) -> None:
     """After restoring a backup: list the restrictive changes made since, as a script.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failing
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def backup(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Where to write the backup. Must not exist.")
+        Path, Argument(metavar="FILE", help="Where to write the backup. Must not exist.")
     ],
     database_url: DatabaseUrlOption = None,
     quiet: QuietOption = False,
@@ -53,11 +54,11 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `keyfence backup` wrote.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="What `keyfence backup` wrote.")],
     database_url: DatabaseUrlOption = None,
     changes: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="SOURCE",
             help="Where the changes since the backup are: the old SQLite file, the old database's "
             "URL, or the output of `audit list --limit 0 -o json`. On SQLite, by default the "
@@ -66,14 +67,14 @@ def restore(
     ] = None,
     without_changes: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--without-changes",
             help="Restore although keys that were revoked since the backup become valid again.",
         ),
     ] = False,
     disable_instead: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--disable-instead",
             help="If a change cannot be made again, disable its key or account and go on. "
             "Without it such a change undoes the restore.",

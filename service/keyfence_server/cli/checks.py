@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
@@ -54,7 +55,7 @@ def check(
     context: typer.Context,
     api_key: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="API_KEY",
             help="The key itself, or '-' to read it from standard input, where neither the "
             "shell's history nor the list of processes shows it.",
@@ -63,7 +64,7 @@ def check(
     keyspace: Annotated[str, keyspace_option("The keyspace that the key must belong to.")] = "",
     scope: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--scope",
             "-s",
             metavar="SCOPE",
@@ -72,22 +73,20 @@ def check(
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the grants that led to the answer.")
+        bool, Option("--explain", help="Show the grants that led to the answer.")
     ] = False,
     address: Annotated[
-        str, typer.Option(help="The address that the key is used from.", metavar="ADDRESS")
+        str, Option(help="The address that the key is used from.", metavar="ADDRESS")
     ] = "",
     at_least_revision: Annotated[
         int,
-        typer.Option(
+        Option(
             min=0, max=LAST_REVISION, help="Answer from the state at this revision or a later one."
         ),
     ] = 0,
     cost: Annotated[
         int,
-        typer.Option(
-            min=0, max=1_000_000, help="The cost of this check against the key's rate limit."
-        ),
+        Option(min=0, max=1_000_000, help="The cost of this check against the key's rate limit."),
     ] = 1,
     output: OutputOption = "table",
     quiet: QuietOption = False,

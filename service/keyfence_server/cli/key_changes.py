@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.completion import complete_keyspace, keyspace_option
 from keyfence_server.cli.connection import connect
@@ -59,19 +60,14 @@ def create(
     scope: ScopesOption = None,
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset", "-p", metavar="NAME", help="A preset, whose scopes are granted too."
-        ),
+        Option("--preset", "-p", metavar="NAME", help="A preset, whose scopes are granted too."),
     ] = None,
     key_type: Annotated[
-        str | None,
-        typer.Option("--type", "-t", metavar="NAME", help="One of the keyspace's key types."),
+        str | None, Option("--type", "-t", metavar="NAME", help="One of the keyspace's key types.")
     ] = None,
     environment: Annotated[
         str | None,
-        typer.Option(
-            "--environment", "-e", metavar="NAME", help="One of the keyspace's environments."
-        ),
+        Option("--environment", "-e", metavar="NAME", help="One of the keyspace's environments."),
     ] = None,
     expires_in: ExpiresInOption = None,
     expires_at: ExpiresAtOption = None,
@@ -79,7 +75,7 @@ def create(
     label: LabelsOption = None,
     parent: Annotated[
         str | None,
-        typer.Option(
+        Option(
             parser=key_id,
             metavar="KEY_ID",
             help="Delegate from this key: restricted and revoked with it.",
@@ -87,7 +83,7 @@ def create(
     ] = None,
     bind: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="KEYSPACE",
             autocompletion=complete_keyspace,
             help="In keyspace system: a keyspace that the credential may act on, or '*'.",
@@ -129,14 +125,14 @@ def update(
     name: NameOption = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--scope",
             "-s",
             help="A scope to grant in place of all that were granted. May be repeated.",
         ),
     ] = None,
     enabled: Annotated[
-        bool | None, typer.Option("--enable/--disable", help="Enable or disable the key.")
+        bool | None, Option("--enable/--disable", help="Enable or disable the key.")
     ] = None,
     expires_in: ExpiresInOption = None,
     expires_at: ExpiresAtOption = None,
@@ -145,7 +141,7 @@ def update(
     rate_limit: RateLimitOption = None,
     clear: Annotated[
         list[Clearable] | None,
-        typer.Option(
+        Option(
             metavar="scopes|expiry|addresses|labels|rate-limit",
             help="A field to clear. May be repeated.",
         ),
@@ -195,7 +191,7 @@ def rotate(
     key_id: KeyIdArgument,
     overlap: Annotated[
         timedelta | None,
-        typer.Option(
+        Option(
             parser=duration,
             metavar="DURATION",
             help="How long the old key still works. Without it the old key is revoked at once.",
@@ -227,7 +223,7 @@ def revoke(
     *,
     key_ids: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[KEY_ID...|-]",
             parser=_key_id_or_input,
             help='The ids, not the keys. "-": ids or keys are read from standard input, one a '
@@ -238,8 +234,8 @@ def revoke(
         str, keyspace_option("Revoke the keys of this keyspace that pass every filter.")
     ] = "",
     filters: KeyFilter,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    comment: Annotated[str, Option(metavar="TEXT", help="Why, for the audit log.")] = "",
     output: OutputOption = "table",
 ) -> None:
     """Revoke keys, and all that were delegated from them. This is final.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Annotated
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
@@ -24,24 +25,23 @@ from keyfence_server.domain.plurals import counted
 def import_keys(
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help='JSON Lines or CSV; "-" is standard input.')
+        str, Argument(metavar="FILE|-", help='JSON Lines or CSV; "-" is standard input.')
     ],
     keyspace: KeyspaceOption,
     form: Annotated[
-        Form | None,
-        typer.Option("--format", metavar="jsonl|csv", help="Without it: by the file's name."),
+        Form | None, Option("--format", metavar="jsonl|csv", help="Without it: by the file's name.")
     ] = None,
-    source: Annotated[Source, typer.Option("--from", help="Whose file it is.")] = Source.KEYFENCE,
+    source: Annotated[Source, Option("--from", help="Whose file it is.")] = Source.KEYFENCE,
     names: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="COLUMN=FIELD", help="What a name in the file means."),
+        Option("--map", metavar="COLUMN=FIELD", help="What a name in the file means."),
     ] = None,
     absent: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="For lines without this field."),
+        Option("--set", metavar="FIELD=VALUE", help="For lines without this field."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check every line, and import nothing.")
+        bool, Option("--dry-run", help="Check every line, and import nothing.")
     ] = False,
     output: OutputOption = "table",
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.option_values import (
@@ -20,21 +20,21 @@ from keyfence_server.cli.option_values import (
 from keyfence_server.domain.limits import Rate
 
 KeyIdArgument = Annotated[
-    str, typer.Argument(metavar="KEY_ID", parser=key_id, help="The key's id, not the key.")
+    str, Argument(metavar="KEY_ID", parser=key_id, help="The key's id, not the key.")
 ]
 KeyspaceOption = Annotated[str, keyspace_option("The keyspace. An account's own key needs none.")]
 AccountOption = Annotated[
-    str, typer.Option("--account", "-a", metavar="ID", help="The owner of the key.")
+    str, Option("--account", "-a", metavar="ID", help="The owner of the key.")
 ]
 OfAccountOption = Annotated[
-    str, typer.Option("--account", "-a", metavar="ID", help="Only the keys of this account.")
+    str, Option("--account", "-a", metavar="ID", help="Only the keys of this account.")
 ]
 NameOption = Annotated[
-    str | None, typer.Option("--name", "-n", metavar="TEXT", help="The key's display name.")
+    str | None, Option("--name", "-n", metavar="TEXT", help="The key's display name.")
 ]
 ScopesOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--scope",
         "-s",
         metavar="SCOPE",
@@ -44,26 +44,26 @@ ScopesOption = Annotated[
 ]
 ExpiresInOption = Annotated[
     timedelta | None,
-    typer.Option(parser=duration, metavar="DURATION", help="From now on: 30s, 15m, 12h or 90d."),
+    Option(parser=duration, metavar="DURATION", help="From now on: 30s, 15m, 12h or 90d."),
 ]
 ExpiresAtOption = Annotated[
     datetime | None,
-    typer.Option(parser=point_in_time, metavar="TIME", help="2030-01-31, or with a time of day."),
+    Option(parser=point_in_time, metavar="TIME", help="2030-01-31, or with a time of day."),
 ]
 AddressesOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--allow-address",
         metavar="ADDRESS",
         help="An address or network that the key works from. May be repeated.",
     ),
 ]
 LabelsOption = Annotated[
-    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="May be repeated.")
+    list[str] | None, Option("--label", metavar="NAME=VALUE", help="May be repeated.")
 ]
 RateLimitOption = Annotated[
     Rate | None,
-    typer.Option(
+    Option(
         parser=rate,
         metavar="RATE",
         help="How often the key may be used: 60/minute, 100/10s. Without it: as the keyspace says.",
@@ -71,9 +71,7 @@ RateLimitOption = Annotated[
 ]
 RequestIdOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="ID", help="Your own id for this request: repeating it makes no second key."
-    ),
+    Option(metavar="ID", help="Your own id for this request: repeating it makes no second key."),
 ]
 
 
@@ -84,28 +82,25 @@ class KeyFilter:
     account: OfAccountOption = ""
     parent: Annotated[
         str | None,
-        typer.Option(parser=key_id, metavar="KEY_ID", help="Only keys delegated from this one."),
+        Option(parser=key_id, metavar="KEY_ID", help="Only keys delegated from this one."),
     ] = None
     key_type: Annotated[
-        str, typer.Option("--type", "-t", metavar="NAME", help="Only keys of this type.")
+        str, Option("--type", "-t", metavar="NAME", help="Only keys of this type.")
     ] = ""
     environment: Annotated[
-        str,
-        typer.Option("--environment", "-e", metavar="NAME", help="Only keys of this environment."),
+        str, Option("--environment", "-e", metavar="NAME", help="Only keys of this environment.")
     ] = ""
     prefix: Annotated[
         str,
-        typer.Option(
-            metavar="TEXT", help="Only keys with this display prefix, such as kf_live_a1B2."
-        ),
+        Option(metavar="TEXT", help="Only keys with this display prefix, such as kf_live_a1B2."),
     ] = ""
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Only keys with this label. May be repeated."),
+        Option(metavar="NAME=VALUE", help="Only keys with this label. May be repeated."),
     ] = None
     scope: Annotated[
         str,
-        typer.Option(
+        Option(
             "--scope",
             "-s",
             metavar="SCOPE",
@@ -115,15 +110,15 @@ class KeyFilter:
     ] = ""
     unused_since: Annotated[
         datetime | None,
-        typer.Option(
+        Option(
             parser=since,
             metavar="DURATION|TIME",
             help="Only keys that are older than this and not used since: 90d, or a date.",
         ),
     ] = None
-    never_used: Annotated[
-        bool, typer.Option("--never-used", help="Only keys that were never used.")
-    ] = False
+    never_used: Annotated[bool, Option("--never-used", help="Only keys that were never used.")] = (
+        False
+    )
 
     def is_empty(self) -> bool:
         """Whether no filter was given."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
@@ -33,9 +34,7 @@ _MAX_PAGE: Final = 1000
 
 
 def export(
-    context: typer.Context,
-    keyspace: KeyspaceOption = "",
-    account: OfAccountOption = "",
+    context: typer.Context, keyspace: KeyspaceOption = "", account: OfAccountOption = ""
 ) -> None:
     """Print every key's record as JSON Lines, oldest first. Neither keys nor hashes are in it."""
     with connect(context) as client:
@@ -51,11 +50,11 @@ def list_keys(
     filters: KeyFilter,
     state: Annotated[
         Literal["active", "disabled", "revoked"] | None,
-        typer.Option(metavar="active|disabled|revoked", help="Only keys in this state."),
+        Option(metavar="active|disabled|revoked", help="Only keys in this state."),
     ] = None,
     expiring_within: Annotated[
         datetime | None,
-        typer.Option(
+        Option(
             parser=until,
             metavar="DURATION",
             help="Only keys that have not expired and will within this time: 30d.",
@@ -88,9 +87,7 @@ def list_keys(
 
 def find(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(metavar="-", help='"-": the key is read from standard input.')
-    ],
+    source: Annotated[str, Argument(metavar="-", help='"-": the key is read from standard input.')],
     output: OutputOption = "table",
 ) -> None:
     """Show the record of a key that you have in plaintext. This does not count as a use.
@@ -121,7 +118,7 @@ def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = "t
 def usage(
     context: typer.Context,
     key_id: KeyIdArgument,
-    days: Annotated[int, typer.Option(min=1, max=400, help="For how many days back.")] = 30,
+    days: Annotated[int, Option(min=1, max=400, help="For how many days back.")] = 30,
     output: OutputOption = "table",
 ) -> None:
     """Show on which days a key was used, and how often."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from keyfence_server.adapters.keyspace_files.source_text import Fault, InvalidKeyspaceFile
 from keyfence_server.cli.completion import complete_keyspace
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from keyfence import AppliedKeyspace, Client, Keyspace
     from keyfence_server.adapters.keyspace_files.reading import KeyspaceFile
 
-app = typer.Typer(help="Apply, validate and show keyspaces.", no_args_is_help=True)
+app = typer.Typer(
+    name="keyspaces", help="Apply, validate and show keyspaces.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -43,18 +46,18 @@ def apply(
     context: typer.Context,
     files: Annotated[
         list[str],
-        typer.Option(
+        Option(
             "--file",
             "-f",
             metavar="FILE",
             help="A keyspace file, or '-' for standard input. May be repeated.",
         ),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only show the changes.")] = False,
     if_revision: IfRevisionOption = 0,
     drop_formats: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--drop-format",
             metavar="TEMPLATE",
             help="An earlier format that is no longer recognised, or '*' for all. Keys of this "
@@ -97,8 +100,7 @@ def apply(
 @app.command()
 def validate(
     files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Keyspace files, or '-' for standard input."),
+        list[str], Argument(metavar="FILE...", help="Keyspace files, or '-' for standard input.")
     ],
     output: OutputOption = "table",
 ) -> None:
@@ -153,13 +155,11 @@ def list_keyspaces(context: typer.Context, output: OutputOption = "table") -> No
 def get(
     context: typer.Context,
     keyspace: Annotated[
-        str, typer.Argument(autocompletion=complete_keyspace, help="The keyspace's name.")
+        str, Argument(autocompletion=complete_keyspace, help="The keyspace's name.")
     ],
     output: Annotated[
         Literal["table", "json", "yaml"],
-        typer.Option(
-            "--output", "-o", metavar="table|json|yaml", help="yaml is a file to apply again."
-        ),
+        Option("--output", "-o", metavar="table|json|yaml", help="yaml is a file to apply again."),
     ] = "table",
 ) -> None:
     """Show what a keyspace declares."""

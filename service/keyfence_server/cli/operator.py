@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from keyfence_server.domain.keys import Key
     from keyfence_server.domain.secrets import Plaintext
 
-app = typer.Typer(no_args_is_help=True, help="Recover access without a credential.")
+app = typer.Typer(
+    name="operator", no_args_is_help=True, help="Recover access without a credential."
+)
 
 
 @app.callback()

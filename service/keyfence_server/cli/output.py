@@ -19,7 +19,7 @@ from io import TextIOWrapper
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
-import typer
+from typer import Option
 
 from keyfence_server.adapters.keyspace_files.source_text import printable
 from keyfence_server.cli.exits import ExitCode
@@ -36,8 +36,7 @@ T = TypeVar("T")
 LAST_REVISION: Final = 2**63 - 1
 """The greatest that a revision can be."""
 IfRevisionOption = Annotated[
-    int,
-    typer.Option(min=0, max=LAST_REVISION, help="Only if its revision is still this one."),
+    int, Option(min=0, max=LAST_REVISION, help="Only if its revision is still this one.")
 ]
 
 _READABLE: Final = 16
@@ -51,11 +50,10 @@ _WIDE: Final = 4096
 
 Output = Literal["table", "json"]
 OutputOption = Annotated[
-    Output,
-    typer.Option("--output", "-o", help="A table, or JSON for scripts.", metavar="table|json"),
+    Output, Option("--output", "-o", help="A table, or JSON for scripts.", metavar="table|json")
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print only the ids or values, for scripts.")
+    bool, Option("--quiet", "-q", help="Print only the ids or values, for scripts.")
 ]
 
 
@@ -65,7 +63,7 @@ class ListingOptions:
 
     limit: Annotated[
         int | None,
-        typer.Option(
+        Option(
             min=0,
             show_default=False,
             help="The most items; 0: all. By default a table has at most 100 items, other output "

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from keyfence_server.cli.connection import connect
-from keyfence_server.cli.output import (
-    OutputOption,
-    moment,
-    note,
-    plain,
-    print_list,
-    say_json,
-)
+from keyfence_server.cli.output import OutputOption, moment, note, plain, print_list, say_json
 
 if TYPE_CHECKING:
     from keyfence.results import Replica, Replicas

@@ -22,7 +22,7 @@ from keyfence_server.domain.plurals import counted
 if TYPE_CHECKING:
     from keyfence.results import ScopePath
 
-app = typer.Typer(help="Show which scopes imply each other.", no_args_is_help=True)
+app = typer.Typer(name="scopes", help="Show which scopes imply each other.", no_args_is_help=True)
 
 
 @app.callback()

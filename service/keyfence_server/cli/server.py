@@ -9,6 +9,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from typer import Option
 
 from keyfence_server.cli import loading
 from keyfence_server.cli.exits import ExitCode
@@ -16,7 +17,7 @@ from keyfence_server.cli.failures import Failure, failing, failure_from
 from keyfence_server.cli.offline import store_failures
 from keyfence_server.cli.option_groups import show_options
 from keyfence_server.cli.output import QuietOption, note, say
-from keyfence_server.cli.targets import ConnectionOptions, why_unreachable
+from keyfence_server.cli.targets import ConnectionOptions, connection_to, why_unreachable
 
 if TYPE_CHECKING:
     from keyfence_server.config import Settings
@@ -60,7 +61,7 @@ def _with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
         options = []
         for name in names:
             metavar, text = _SETTINGS[name]
-            option = typer.Option(envvar=f"KEYFENCE_{name.upper()}", metavar=metavar, help=text)
+            option = Option(envvar=f"KEYFENCE_{name.upper()}", metavar=metavar, help=text)
             kind = Annotated[str | None, option]
             options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind))
         own = signature(command, eval_str=True).parameters.values()
@@ -79,7 +80,7 @@ def serve(
     *,
     check: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--check",
             help="Read the settings and files and ask the database, and serve nothing. Exit "
             "with 5 if a server could not start.",
@@ -146,7 +147,7 @@ def sidecar(**options: str | None) -> None:
 
 def migrate(
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit with 5 if a migration is due.")
+        bool, Option("--check", help="Change nothing; exit with 5 if a migration is due.")
     ] = False,
 ) -> None:
     """Migrate the database's tables to this version.
@@ -190,7 +191,7 @@ def load_settings_with(**options: str | None) -> Settings:
 def health(
     context: typer.Context,
     service: Annotated[
-        str, typer.Option(help="One service, by its full name. Without it: the server.")
+        str, Option(help="One service, by its full name. Without it: the server.")
     ] = "",
     quiet: QuietOption = False,
 ) -> None:
@@ -199,12 +200,11 @@ def health(
     Exit code 0: the server serves. 1: it does not serve, or cannot be reached.
     """
     from keyfence import KeyfenceError
-    from keyfence_server.cli.health import ask_health
 
     options = context.ensure_object(ConnectionOptions)
     patience = options.timeout_seconds or _PATIENCE_SECONDS
     try:
-        status = ask_health(options, service, timeout_seconds=patience)
+        status = _status(options, service, timeout_seconds=patience)
         is_explained = status == "UNREACHABLE" and not quiet
         why = f": {why_unreachable(options)}" if is_explained else ""
     except KeyfenceError as error:
@@ -216,6 +216,32 @@ def health(
     if not quiet:
         note(f"{options.target}: {status.lower().replace('_', ' ')}{why}")
     raise typer.Exit(ExitCode.DENIED)
+
+
+def _status(options: ConnectionOptions, service: str, *, timeout_seconds: float) -> str:
+    """The status in the words of `grpc.health.v1`, such as "SERVING"; "UNREACHABLE" for none.
+
+    Raises:
+        keyfence.ConfigurationError: the options make no connection.
+    """
+    import grpc
+    from grpc_health.v1 import health_pb2
+
+    request = health_pb2.HealthCheckRequest(service=service)
+    # One rule for TLS: that of the client. There is no credential in it.
+    with connection_to(options).channel() as channel:
+        try:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            status = check(request, timeout=timeout_seconds).status
+        except grpc.RpcError as error:
+            # A server that says it knows no such service has been reached all the same.
+            unknown = error.code() is grpc.StatusCode.NOT_FOUND
+            return "SERVICE_UNKNOWN" if unknown else "UNREACHABLE"
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
 
 
 def root_key() -> None:

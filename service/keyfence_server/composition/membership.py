@@ -149,11 +149,7 @@ def alone(
 
 
 def among_others(
-    settings: Settings,
-    cache: FactCache,
-    store: Store,
-    register: Register,
-    outages: StoreOutages,
+    settings: Settings, cache: FactCache, store: Store, register: Register, outages: StoreOutages
 ) -> AuthorityMembership:
     """The membership of one of several processes on a store."""
     terms = settings.lease_terms()
