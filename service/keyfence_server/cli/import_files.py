@@ -11,7 +11,7 @@ import base64
 import binascii
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -79,62 +79,60 @@ class Layout:
 
 def read_lines(file: IO[bytes], layout: Layout) -> Iterator[Line]:
     """The lines of a file. Empty ones are left out."""
-    read = _read_csv if layout.form is Form.CSV else _read_json
-    for number, size, given in read(_bounded(file)):
+    names: list[str] | None = None
+    for number, line in enumerate(_bounded(file), start=1):
         try:
-            if isinstance(given, str):
-                raise WrongLine(given)
-            named = {layout.names.get(name, name): value for name, value in given.items()}
-            fields = fields_from(layout.source, named)
-            for name, value in layout.absent.items():
-                if not fields.get(name):
-                    fields[name] = value
-            yield Line(number, _key(fields), size=size)
+            if len(line) > _LONGEST_LINE:
+                raise WrongLine(f"the line is longer than {_LONGEST_LINE} bytes")
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not content.strip():
+                continue
+            if layout.form is Form.JSONL:
+                given = _object(content)
+            elif names is None:
+                names = _row(content)
+                if len(set(names)) != len(names):
+                    raise WrongLine("the first line has a name twice")
+                continue
+            else:
+                given = _record(names, content)
+            fields = fields_from(
+                layout.source, {layout.names.get(name, name): given[name] for name in given}
+            )
+            fields |= {name: it for name, it in layout.absent.items() if not fields.get(name)}
+            yield Line(number, _key(fields), size=len(content))
         except WrongLine as wrong:
             yield Line(number, None, str(wrong))
+            if layout.form is Form.CSV and names is None:
+                # Without names no line means anything.
+                return
 
 
-_Read = Iterator[tuple[int, int, Fields | str]]
-
-
-def _bounded(file: IO[bytes]) -> Iterator[tuple[int, bytes | str]]:
-    """The lines that are not empty with their numbers, or what is wrong with them. None is in
-    memory that is too long."""
-    number = 0
+def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines. Of one that is too long only the beginning is in memory."""
     while line := file.readline(_LONGEST_LINE + 1):
-        number += 1
+        yield line
         if len(line) > _LONGEST_LINE:
             while line and not line.endswith(b"\n"):
                 line = file.readline(_LONGEST_LINE)
-            yield number, f"the line is longer than {_LONGEST_LINE} bytes"
-            continue
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.strip():
-            yield number, line
 
 
-def _text_of(line: bytes) -> str:
+def _decoded(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
         raise WrongLine("the line is not UTF-8") from None
 
 
-def _read_json(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
-    for number, line in lines:
-        if isinstance(line, str):
-            yield number, 0, line
-            continue
-        try:
-            fields = _JSON.decode(_text_of(line))
-        except WrongLine as wrong:
-            yield number, 0, str(wrong)
-        except (ValueError, RecursionError):
-            yield number, 0, "the line is not JSON"
-        else:
-            is_object = isinstance(fields, dict)
-            yield number, len(line), fields if is_object else "the line is not a JSON object"
+def _object(line: bytes) -> Fields:
+    text = _decoded(line)
+    try:
+        fields: object = _JSON.decode(text)
+    except (ValueError, RecursionError):
+        raise WrongLine("the line is not JSON") from None
+    if not isinstance(fields, dict):
+        raise WrongLine("the line is not a JSON object")
+    return fields
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> Fields:
@@ -147,29 +145,21 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> Fields:
 _JSON: Final = json.JSONDecoder(object_pairs_hook=_without_repetition)
 
 
-def _read_csv(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
+def _row(line: bytes) -> list[str]:
     """A record is one line: a quote that is not closed spoils no other record."""
-    names: list[str] | None = None
-    for number, line in lines:
-        try:
-            if isinstance(line, str):
-                raise WrongLine(line)
-            [row] = csv.reader([_text_of(line)], strict=True)
-            if names is None:
-                names = row
-                if len(set(names)) != len(names):
-                    raise WrongLine("the first line has a name twice")
-                continue
-            if len(row) > len(names):
-                raise WrongLine("the line has more fields than the first line has names")
-        except (WrongLine, ValueError, csv.Error) as wrong:
-            yield number, 0, str(wrong) if isinstance(wrong, WrongLine) else "the line is not CSV"
-            if names is None:
-                # Without names no line means anything.
-                return
-        else:
-            present = zip(names, row, strict=False)
-            yield number, len(line), {name: _Cell(value) for name, value in present if value}
+    text = _decoded(line)
+    try:
+        [row] = csv.reader([text], strict=True)
+    except (ValueError, csv.Error):
+        raise WrongLine("the line is not CSV") from None
+    return row
+
+
+def _record(names: list[str], line: bytes) -> Fields:
+    row = _row(line)
+    if len(row) > len(names):
+        raise WrongLine("the line has more fields than the first line has names")
+    return {name: _Cell(value) for name, value in zip(names, row, strict=False) if value}
 
 
 class _Cell(str):
