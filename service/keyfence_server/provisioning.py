@@ -291,18 +291,16 @@ def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:
         CannotStart: a file cannot be read, or is not a keyspace that can be applied; every
             fault is shown at its line.
     """
-    return [_first_keyspace(path) for path in settings.bootstrap_keyspaces]
-
-
-def _first_keyspace(path: Path) -> KeyspaceDeclaration:
     variable = "KEYFENCE_BOOTSTRAP_KEYSPACES"
-    try:
-        with cannot_start(f"{variable}: {path}", OSError, DomainError):
-            declaration = read_keyspace_file(path).declaration
-            require_applicable(declaration)
-    except InvalidKeyspaceFile as error:
-        raise CannotStart(f"{variable}:\n{error}") from None
-    return declaration
+    found = []
+    for path in settings.bootstrap_keyspaces:
+        try:
+            with cannot_start(f"{variable}: {path}", OSError, DomainError):
+                found.append(read_keyspace_file(path).declaration)
+                require_applicable(found[-1])
+        except InvalidKeyspaceFile as error:
+            raise CannotStart(f"{variable}:\n{error}") from None
+    return found
 
 
 def _create_secret(path: Path, content: str) -> None:

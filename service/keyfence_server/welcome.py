@@ -49,7 +49,7 @@ def find_example(keyspaces: Sequence[Keyspace]) -> Example | None:
     for keyspace in keyspaces:
         examples = [_example(keyspace, scope) for scope in _in_declared_order(keyspace)]
         if examples:
-            return max(examples, key=_richness)
+            return max(examples, key=lambda one: (one.implied != one.granted) + bool(one.denied))
     return None
 
 
@@ -63,10 +63,6 @@ def _example(keyspace: Keyspace, granted: str) -> Example:
     ]
     denied = next((scope for scope in others if scope in above), next(iter(others), None))
     return Example(keyspace.name, granted, below or granted, denied)
-
-
-def _richness(example: Example) -> int:
-    return (example.implied != example.granted) + (example.denied is not None)
 
 
 def _in_declared_order(keyspace: Keyspace) -> list[str]:

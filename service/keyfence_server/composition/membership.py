@@ -35,7 +35,7 @@ from keyfence_server.coherence.leased_facts import (
     WithoutLease,
     fresh_memory_per_question,
 )
-from keyfence_server.coherence.ports import Feed, Register
+from keyfence_server.coherence.ports import Register
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
 from keyfence_server.coherence.shared_fence import SharedFence
 from keyfence_server.coherence.sole_fence import SoleFence
@@ -157,12 +157,13 @@ def among_others(
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
     process_id = _new_process_id()
+    url = settings.store_url()
     replica = Replica(
         process_id,
         display_name_of_process(),
         store=store,
         register=register,
-        feed=_feed(settings),
+        feed=SqliteFeed(url) if settings.is_embedded() else PostgresqlFeed(url),
         revisions=AppliedRevisions(cache, hub),
         hub=hub,
         lease=lease,
@@ -270,11 +271,6 @@ def _stale_if_error(
 ) -> StaleIfError | None:
     seconds = settings.stale_if_error_seconds()
     return StaleIfError(cache, lease, clock, without_lease, seconds) if seconds else None
-
-
-def _feed(settings: Settings) -> Feed:
-    url = settings.store_url()
-    return SqliteFeed(url) if settings.is_embedded() else PostgresqlFeed(url)
 
 
 def _new_process_id() -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from keyfence.holder.clock import SystemBootClock
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql import SchemaMismatch, is_outdated, open_store
 from keyfence_server.application.ports import StoreUnavailable
-from keyfence_server.clock_watch import ClockWatch
+from keyfence_server.composition.background import watch_clock
 from keyfence_server.config import Settings
 from keyfence_server.provisioning import (
     PEPPER_FILE,
@@ -98,18 +98,11 @@ async def _check_database(settings: Settings, database: Path | None) -> None:
         # An embedded database of an older version is migrated at the start, and not now.
         if database is not None and await is_outdated(settings.store_url()):
             return
-        store = await open_store(settings.store_url())
-        try:
+        async with AsyncExitStack() as resources:
+            store = await open_store(settings.store_url())
+            resources.push_async_callback(store.close)
             known = await store.set_up().known_peppers()
-            clock = ClockWatch(
-                SystemClock(),
-                SystemBootClock(),
-                settings.max_clock_skew_seconds,
-                store.database_time,
-            )
-            await clock.compare()
-        finally:
-            await store.close()
+            clock = await watch_clock(settings, resources, store.database_time)
     given = peppers.fingerprints()
     for version, fingerprint in known.items():
         if version in given and fingerprint not in (None, given[version]):

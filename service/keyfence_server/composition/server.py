@@ -316,8 +316,8 @@ def _serve_metrics(
     certificate: ServerCertificate | None,
     resources: AsyncExitStack,
 ) -> int | None:
-    text = settings.metrics_listen
-    if text is None:
+    address = settings.metrics_address()
+    if address is None:
         return None
     sources = Sources(
         rpc=rpc_stats,
@@ -339,8 +339,8 @@ def _serve_metrics(
         is_serving=lambda: health.is_serving,
         problems=lambda: [*backend.problems(), *backend.lease_problems()],
     )
-    host, _, port = text.rpartition(":")
-    with cannot_start(f"KEYFENCE_METRICS_LISTEN: {text}", OSError):
-        server = OperationsServer(host.strip("[]"), int(port), KeyfenceCollector(sources), probes)
+    with cannot_start(f"KEYFENCE_METRICS_LISTEN: {address}", OSError):
+        collector = KeyfenceCollector(sources)
+        server = OperationsServer(str(address.host), address.port, collector, probes)
     resources.callback(server.close)
     return server.port

@@ -15,10 +15,16 @@ from keyfence_server.gateway.rest_listener import rest_listener
 from keyfence_server.gateway.settings import GatewaySettings
 
 _HEAP_BYTES: Final = 1024 * 1024 * 1024
-# Envoy closes a connection once more than half of so many streams were reset within a second.
-_STREAMS_BEFORE_RESETS_COUNT: Final = 200
-# How many requests of one connection Envoy takes before it serves the next connection.
-_REQUESTS_PER_TURN: Final = 10
+_RUNTIME: Final[Config] = {
+    "overload": {
+        # Envoy closes a connection once more than half of so many streams were reset within a
+        # second.
+        "premature_reset_total_stream_count": 200,
+        "premature_reset_min_stream_lifetime_seconds": 1,
+    },
+    # How many requests of one connection Envoy takes before it serves the next connection.
+    "http": {"max_requests_per_io_cycle": 10},
+}
 
 
 def gateway_config(settings: GatewaySettings) -> Config:
@@ -29,7 +35,7 @@ def gateway_config(settings: GatewaySettings) -> Config:
     return {
         "static_resources": {"listeners": listeners, "clusters": clusters(settings)},
         "overload_manager": _overload_manager(settings.max_connections * len(listeners)),
-        "layered_runtime": {"layers": [{"name": "keyfence", "static_layer": _runtime()}]},
+        "layered_runtime": {"layers": [{"name": "keyfence", "static_layer": _RUNTIME}]},
     }
 
 
@@ -81,13 +87,3 @@ def _action(name: str, trigger: Config) -> Config:
 
 def _rising(from_share: float, to_share: float) -> Config:
     return {"scaled": {"scaling_threshold": from_share, "saturation_threshold": to_share}}
-
-
-def _runtime() -> Config:
-    return {
-        "overload": {
-            "premature_reset_total_stream_count": _STREAMS_BEFORE_RESETS_COUNT,
-            "premature_reset_min_stream_lifetime_seconds": 1,
-        },
-        "http": {"max_requests_per_io_cycle": _REQUESTS_PER_TURN},
-    }

@@ -18,7 +18,14 @@ from keyfence_server.gateway.listeners import (
     connection_manager,
     listener,
 )
-from keyfence_server.gateway.parts import Config, has_header, http_filter, is_method, lacks_header
+from keyfence_server.gateway.parts import (
+    Config,
+    has_header,
+    http_filter,
+    is_method,
+    lacks_header,
+    share,
+)
 from keyfence_server.gateway.settings import GatewaySettings
 from keyfence_server.rpc.listen_addresses import TcpAddress
 
@@ -88,18 +95,12 @@ def _rate_limits(settings: GatewaySettings) -> Config:
 
 
 def _always(name: str) -> Config:
-    return {
-        "runtime_key": f"keyfence.grpc.rate_limits.{name}",
-        "default_value": {"numerator": 100, "denominator": "HUNDRED"},
-    }
+    return {"runtime_key": f"keyfence.grpc.rate_limits.{name}", **share(100)}
 
 
 def _route_config() -> Config:
     is_call: Config = {"grpc": {}, "headers": [is_method("POST")]}
-    has_credential: Config = {
-        "grpc": {},
-        "headers": [is_method("POST"), has_header("authorization")],
-    }
+    has_credential = {"grpc": {}, "headers": [is_method("POST"), has_header("authorization")]}
     host = {
         "name": LISTENER,
         "domains": ["*"],

@@ -49,6 +49,9 @@ _JSON: Final = r"(?i)application/json\s*(;.*)?"
 
 def route_config(settings: GatewaySettings) -> Config:
     """The `route_config`."""
+    # POST is gRPC's only method. Keyfence's gRPC fails on another one.
+    services = ({"prefix": f"/{name}/", "headers": [is_method("POST")]} for name in SERVICES)
+    paths: list[Config] = [{"prefix": _REST}, *services]
     openapi = files(__package__).joinpath("openapi.json").read_text(encoding="utf-8")
     host: Config = {
         "name": "gateway",
@@ -60,7 +63,7 @@ def route_config(settings: GatewaySettings) -> Config:
                 "response_headers_to_add": [header("content-type", "application/json")],
                 "typed_per_filter_config": _UNREAD,
             },
-            *(route for path in _paths() for route in _credential_routes(path, settings)),
+            *(route for path in paths for route in _credential_routes(path, settings)),
             {
                 "match": {"prefix": "/"},
                 "direct_response": {
@@ -100,12 +103,6 @@ def cookie_reader(cookie: str) -> Config:
     )
 
 
-def _paths() -> list[Config]:
-    # POST is gRPC's only method. Keyfence's gRPC fails on another one.
-    services = ({"prefix": f"/{name}/", "headers": [is_method("POST")]} for name in SERVICES)
-    return [{"prefix": _REST}, *services]
-
-
 def _credential_routes(path: Config, settings: GatewaySettings) -> list[Config]:
     """The routes of one path, by where the credential is. `headers.lua` has made sure that it
     is in one place only."""
@@ -115,13 +112,17 @@ def _credential_routes(path: Config, settings: GatewaySettings) -> list[Config]:
         )
     ]
     if settings.cookie is not None:
-        in_cookie = header_like("cookie", _cookie_pattern(settings.cookie))
+        name = settings.cookie.replace(".", "[.]")
+        in_cookie = header_like("cookie", rf"(.*[;,])?\s*{name}\s*=.*")
         credential = _credential_is(f"Bearer %DYNAMIC_METADATA(keyfence:{settings.cookie})%")
         routes += [
             _to_keyfence(_with_headers(path, in_cookie, *headers), credential)
             for headers in _not_from_a_page()
         ]
-        guarded = {**credential, CSRF: _csrf_policy()}
+        # Refuses changes that a page of another origin makes a browser send: it adds cookies to
+        # such requests.
+        csrf = typed("extensions.filters.http.csrf.v3.CsrfPolicy", filter_enabled=share(100))
+        guarded = {**credential, CSRF: csrf}
         routes.append(_to_keyfence(_with_headers(path, in_cookie), guarded))
     return [*routes, _to_keyfence(path, {})]
 
@@ -142,10 +143,6 @@ def _not_from_a_page() -> list[list[Config]]:
         [*unmarked, {**is_method("POST"), "invert_match": True}],
         [*unmarked, header_like("content-type", _JSON)],
     ]
-
-
-def _cookie_pattern(cookie: str) -> str:
-    return f"(.*[;,])?\\s*{cookie.replace('.', '[.]')}\\s*=.*"
 
 
 def _credential_is(value: str) -> Config:
@@ -185,12 +182,6 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
     if match["prefix"] != _REST:
         route["typed_per_filter_config"][REST_REQUESTS] = OFF
     return route
-
-
-def _csrf_policy() -> Config:
-    """Refuses changes that a page of another origin makes a browser send: it adds cookies to
-    such requests."""
-    return typed("extensions.filters.http.csrf.v3.CsrfPolicy", filter_enabled=share(100))
 
 
 def _cors_policy(settings: GatewaySettings) -> Config:

@@ -41,7 +41,9 @@ class LogLimits(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line may be written now."""
-        return self.admits(_event_of(record))
+        # structlog's lines are mappings until the handler formats them.
+        content: object = record.msg
+        return self.admits(str(content["event"]) if isinstance(content, dict) else record.name)
 
     def admits(self, event: str) -> bool:
         """Whether one more line of this event may be written now."""
@@ -53,9 +55,3 @@ class LogLimits(logging.Filter):
         if admitted and limit.left_out:
             _log.warning("log_lines_left_out", of=event, lines=limit.take_left_out())
         return admitted
-
-
-def _event_of(record: logging.LogRecord) -> str:
-    # structlog's lines are mappings until the handler formats them.
-    content: object = record.msg
-    return str(content["event"]) if isinstance(content, dict) else record.name
