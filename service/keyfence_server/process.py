@@ -44,11 +44,7 @@ class AsWorker:
 
 def run(settings: Settings, worker: AsWorker | None = None) -> None:
     """Serves until a signal says to stop: the first one drains, the second stops at once. A worker
-    serves no longer than its parent lives.
-
-    Raises:
-        CannotStart: with the reason and what to do.
-    """
+    serves no longer than its parent lives. Raises `CannotStart` with the reason and what to do."""
     let_the_event_loop_go_first()
     configure_logs(settings.log_format, settings.log_level)
     if worker is not None:

@@ -79,33 +79,24 @@ def warn_of_separate_counts(settings: Settings, *, processes: int) -> None:
 
 
 def embedded_database(settings: Settings) -> Path | None:
-    """The file of the embedded database; None if the store is a PostgreSQL server.
-
-    Raises:
-        CannotStart: no store can be at the address.
-    """
+    """The file of the embedded database; None if the store is a PostgreSQL server. Raises
+    `CannotStart` if no store can be at the address."""
     with cannot_start("KEYFENCE_DATABASE_URL", InvalidDatabaseUrl):
         url = parse_database_url(settings.store_url())
     return Path(url.path) if url.is_sqlite else None
 
 
 def describe_store(settings: Settings) -> str:
-    """Where the store is and which setting says so, without a password.
-
-    Raises:
-        InvalidDatabaseUrl: no store can be at the address.
-    """
+    """Where the store is and which setting says so, without a password. Raises `InvalidDatabaseUrl`
+    if no store can be at the address."""
     variable = _DATA_DIR if settings.database_url is None else "KEYFENCE_DATABASE_URL"
     return f"{variable}, {parse_database_url(settings.store_url()).place}"
 
 
 def lock_database(settings: Settings, database: Path) -> FileLock:
-    """Makes the database's directory, if need be, and keeps other servers away from it.
-
-    Raises:
-        CannotStart: another server has it, the directory cannot be had, or the database is
-            missing because a restore was killed.
-    """
+    """Makes the database's directory, if need be, and keeps other servers away from it. Raises
+    `CannotStart` if another server has it, the directory cannot be had, or the database is missing
+    because a restore was killed."""
     require_no_cut_exchange(database)
     _make_data_directory(settings)
     directory = database.parent
@@ -134,12 +125,9 @@ def replaced_database(database: Path, moment: str) -> Path:
 
 
 def require_no_cut_exchange(database: Path) -> None:
-    """Returns unless a restore was killed after it had moved the old database away, and before
-    the restored one was in its place. A new, empty database must not take that place.
-
-    Raises:
-        CannotStart: it was, and how to go on.
-    """
+    """Returns unless a restore was killed after it had moved the old database away, and before the
+    restored one was in its place. A new, empty database must not take that place: raises `CannotStart`
+    then, which says how to go on."""
     if database.exists() or not restoring_directory(database).exists():
         return
     start = replaced_database(database, "").name
@@ -168,12 +156,9 @@ def high_water_file(settings: Settings) -> HighWaterFile | None:
 
 
 def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
-    """The peppers that were given, or for an embedded database those in its directory.
-
-    Raises:
-        CannotStart: there are none and none may be made, or they are malformed, or the secrets
-            of imported keys are.
-    """
+    """The peppers that were given, or for an embedded database those in its directory. Raises
+    `CannotStart` if there are none and none may be made, or they are malformed, or the secrets of
+    imported keys are."""
     import_secrets = read_import_secrets(settings)
     given = _given_secret("KEYFENCE_PEPPER", settings.pepper, settings.pepper_file)
     if given is not None:
@@ -241,11 +226,8 @@ def provide_session_keys(settings: Settings, database: Path | None) -> SessionKe
 
 
 def given_root_credential(settings: Settings) -> Plaintext | None:
-    """The first credential that was given; None if none was.
-
-    Raises:
-        CannotStart: it does not have the form of one.
-    """
+    """The first credential that was given; None if none was. Raises `CannotStart` if it does not
+    have the form of one."""
     if settings.root_key is None:
         return None
     try:
@@ -262,12 +244,9 @@ def root_key_file(settings: Settings) -> Path:
 def make_root_credential(settings: Settings) -> Plaintext:
     """A first credential, in a file that only its owner can read.
 
-    It is in the file before it is in the store. A start that was cut off in between
-    goes on with the credential in the file, so that there is never a credential in the
-    store whose plaintext is lost.
-
-    Raises:
-        CannotStart: the file cannot be written, or holds something else.
+    It is in the file before it is in the store. A start that was cut off in between goes on with
+    the credential in the file, so that there is never a credential in the store whose plaintext is
+    lost. Raises `CannotStart` if the file cannot be written, or holds something else.
     """
     path = root_key_file(settings)
     try:
@@ -285,12 +264,8 @@ def make_root_credential(settings: Settings) -> Plaintext:
 
 
 def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:
-    """The keyspaces that are to be applied at the first start.
-
-    Raises:
-        CannotStart: a file cannot be read, or is not a keyspace that can be applied; every
-            fault is shown at its line.
-    """
+    """The keyspaces that are to be applied at the first start. Raises `CannotStart` if a file
+    cannot be read, or is not a keyspace that can be applied; every fault is shown at its line."""
     variable = "KEYFENCE_BOOTSTRAP_KEYSPACES"
     found = []
     for path in settings.bootstrap_keyspaces:

@@ -44,11 +44,8 @@ _log = structlog.get_logger("keyfence")
 
 
 def run(settings: Settings) -> None:
-    """Serves until a signal says to stop: the first one drains, the second stops at once.
-
-    Raises:
-        CannotStart: with the reason and what to do.
-    """
+    """Serves until a signal says to stop: the first one drains, the second stops at once. Raises
+    `CannotStart` with the reason and what to do."""
     if settings.workers == 1:
         process.run(settings)
     else:

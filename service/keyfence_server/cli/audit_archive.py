@@ -163,11 +163,8 @@ def _last_line_end(file: IO[bytes], size: int) -> int:
 def verify_archives(
     files: Sequence[str], anchors: Iterable[tuple[int, bytes]]
 ) -> AuditVerification:
-    """Verifies files, each by itself and as the continuation of the one before it.
-
-    Raises:
-        Failure: a file cannot be read, or there are no events.
-    """
+    """Verifies files, each by itself and as the continuation of the one before it. Raises `Failure`
+    if a file cannot be read, or there are no events."""
     first = 0
     end: ChainEnd | None = None
     noted = dict(anchors)

@@ -37,11 +37,8 @@ def connect(context: typer.Context, *, needs_credential: bool = True) -> Iterato
 def open_client(
     options: ConnectionOptions, *, token: str | Path | None, diagnoses: bool = True
 ) -> Iterator[Client]:
-    """A client with these options and this credential. Raises `Failure` for what fails.
-
-    Args:
-        diagnoses: whether to find out why no server can be reached, which takes a moment.
-    """
+    """A client with these options and this credential. Raises `Failure` for what fails. `diagnoses`
+    says whether to find out why no server can be reached, which takes a moment."""
     # The SDK costs a tenth of a second, which help and completion need not pay.
     from keyfence import Client, KeyfenceError
     from keyfence.connection import CALL_TIMEOUT_SECONDS

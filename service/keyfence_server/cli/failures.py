@@ -84,11 +84,8 @@ class Failure(Exception):
 
 @contextmanager
 def failing(code: ExitCode, *kinds: type[Exception], about: object = "") -> Iterator[None]:
-    """Makes failures of errors of these kinds, which say what is wrong and what to do.
-
-    Args:
-        about: what goes before the error's own words, such as a file.
-    """
+    """Makes failures of errors of these kinds, which say what is wrong and what to do. `about` goes
+    before the error's own words, such as a file."""
     try:
         yield
     except kinds as error:
@@ -99,11 +96,8 @@ def failing(code: ExitCode, *kinds: type[Exception], about: object = "") -> Iter
 def failure_from(
     error: KeyfenceError, options: ConnectionOptions, *, diagnoses: bool = True
 ) -> Failure:
-    """What an error of the SDK means on the command line.
-
-    Args:
-        diagnoses: whether to find out why no server can be reached, which takes a moment.
-    """
+    """What an error of the SDK means on the command line. `diagnoses` says whether to find out why
+    no server can be reached, which takes a moment."""
     from keyfence import errors
 
     if isinstance(error, errors.CallFailed):

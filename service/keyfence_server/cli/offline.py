@@ -52,12 +52,9 @@ def store_failures(place: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_offline(settings: Settings) -> AsyncIterator[OfflineStore]:
-    """Opens the store. On SQLite no server can start meanwhile, and none may be running.
-
-    Raises:
-        Failure: there is no such database, a server has it, or the pepper is missing. The errors
-            of the opened store are failures, too.
-    """
+    """Opens the store. On SQLite no server can start meanwhile, and none may be running. Raises
+    `Failure` if there is no such database, a server has it, or the pepper is missing. The errors of
+    the opened store are failures, too."""
     from keyfence_server.adapters.sql import open_store
     from keyfence_server.adapters.sql.copies import NO_DATABASE
     from keyfence_server.provisioning import (

@@ -56,11 +56,8 @@ class OldLog:
 
 
 def read_old_log(source: str) -> OldLog:
-    """Reads a database or events that were listed as JSON, "-" for standard input.
-
-    Raises:
-        Failure: it is neither, or cannot be read.
-    """
+    """Reads a database or events that were listed as JSON, "-" for standard input. Raises `Failure`
+    if it is neither, or cannot be read."""
     if "://" in source:
         return asyncio.run(_of_database(source))
     with failing(ExitCode.WRONG_INPUT, OSError, about=source):

@@ -117,11 +117,8 @@ def _undone(step: Step) -> Failure:
 
 
 def _disabled_instead(step: Step, own: Client) -> Step:
-    """Disables the key or account of a change that could not be made again.
-
-    Returns:
-        The step, with what an operator must do. Raises what the client raises.
-    """
+    """Disables the key or account of a change that could not be made again. Returns the step, with
+    what an operator must do. Raises what the client raises."""
     from keyfence import NotFound
     from keyfence.results import KeyState
 

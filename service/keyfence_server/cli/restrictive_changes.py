@@ -68,12 +68,9 @@ class Step:
 
 
 def events_since_backup(client: Client, old: OldLog) -> list[OldEvent]:
-    """Returns the events of the old log after the last event that the restored server shares.
-    Up to that event both logs are equal, since its hash covers all events before it.
-
-    Raises:
-        Failure: the logs are of different stores, or one of them lacks events.
-    """
+    """Returns the events of the old log after the last event that the restored server shares. Up to
+    that event both logs are equal, since its hash covers all events before it. Raises `Failure` if
+    the logs are of different stores, or one of them lacks events."""
     expected: int | None = None
     for event in client.list_audit_events(newest_first=True, page_size=_PAGE):
         if expected is None:
@@ -111,11 +108,8 @@ def _without_gaps(old: OldLog, after: int) -> list[OldEvent]:
 
 
 def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) -> Iterator[Step]:
-    """Yields the changes to make again, in their original order.
-
-    Args:
-        keys: the last known records of updated keys, by key id.
-    """
+    """Yields the changes to make again, in their original order. `keys` are the last known records
+    of updated keys, by key id."""
     made = {event.subject for event in events if event.action in {"key.create", "operator.recover"}}
     for event in events:
         if event.action == "key.import":

@@ -51,11 +51,8 @@ class Revocations:
 
     def revoke_lines(self, lines: Iterable[bytes]) -> None:
         """Revokes the keys of these lines: an id or a plaintext each. Empty lines are skipped.
-
-        Raises:
-            Failure: when all lines are done, if there was no such key for some of them, or if
-                all lines are empty.
-        """
+        Raises `Failure` when all lines are done, if there was no such key for some of them, or if
+        all lines are empty."""
         from keyfence import NotFound
 
         unknown = []

@@ -220,10 +220,7 @@ def health(
 
 def _status(options: ConnectionOptions, service: str, *, timeout_seconds: float) -> str:
     """The status in the words of `grpc.health.v1`, such as "SERVING"; "UNREACHABLE" for none.
-
-    Raises:
-        keyfence.ConfigurationError: the options make no connection.
-    """
+    Raises `keyfence.ConfigurationError` if the options make no connection."""
     import grpc
     from grpc_health.v1 import health_pb2
 

@@ -31,10 +31,8 @@ def is_terminal() -> bool:
 def read_secret(prompt: str, most_bytes: int) -> str:
     """A line of standard input, without its end; empty at the end of the input.
 
-    A terminal shows the prompt, and not what is typed.
-
-    Raises:
-        Failure: standard input is closed, or the line is too long or is not UTF-8.
+    A terminal shows the prompt, and not what is typed. Raises `Failure` if standard input is
+    closed, or the line is too long or is not UTF-8.
     """
     if is_terminal():
         return getpass.getpass(f"{prompt}: ")

@@ -85,11 +85,8 @@ def tls_of(options: ConnectionOptions) -> Tls | None:
 
 
 def connection_to(options: ConnectionOptions) -> Connection:
-    """The connection that a client with these options would use.
-
-    Raises:
-        keyfence.ConfigurationError: the options make no connection.
-    """
+    """The connection that a client with these options would use. Raises
+    `keyfence.ConfigurationError` if the options make no connection."""
     from keyfence.connection import Connection
 
     return Connection.resolve(
@@ -98,11 +95,8 @@ def connection_to(options: ConnectionOptions) -> Connection:
 
 
 def why_unreachable(options: ConnectionOptions) -> str:
-    """What is wrong with the connection and what to do. It takes at most about two seconds.
-
-    Raises:
-        keyfence.ConfigurationError: the options make no connection.
-    """
+    """What is wrong with the connection and what to do. It takes at most about two seconds. Raises
+    `keyfence.ConfigurationError` if the options make no connection."""
     from keyfence_server.adapters.upstream.diagnosis import Names, diagnose
 
     names = Names(

@@ -141,11 +141,8 @@ class Authority(Backend):
 async def open_authority(
     settings: Settings, clock: Clock, is_worker: bool, resources: AsyncExitStack
 ) -> Authority:
-    """Opens the store and puts the use cases on it.
-
-    Args:
-        is_worker: whether this is one of several workers, whose parent holds the lock.
-    """
+    """Opens the store and puts the use cases on it. `is_worker` says whether this is one of several
+    workers, whose parent holds the lock."""
     given_root = given_root_credential(settings)
     database = embedded_database(settings)
     is_alone = database is not None and not is_worker

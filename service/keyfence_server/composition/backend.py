@@ -71,19 +71,14 @@ class Backend(ABC):
     async def uses_within_reach(
         self, uses: Sequence[UseToAdd], caller: Caller
     ) -> Sequence[UseToAdd]:
-        """Those uses, reported by a holder, that its credential may report.
-
-        Raises:
-            StoreUnavailable: the store cannot be asked.
-        """
+        """Those uses, reported by a holder, that its credential may report. Raises
+        `StoreUnavailable` if the store cannot be asked."""
 
     async def first_start(self) -> FirstStartReport | None:
         """Does what is only done once in the life of a store.
 
-        Called when the process may answer, and before it does.
-
-        Returns:
-            None if it was done before, or there is nothing to do.
+        Called when the process may answer, and before it does. Returns None if it was done before,
+        or there is nothing to do.
         """
         return None
 

@@ -31,11 +31,8 @@ from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertific
 
 
 async def check_start(settings: Settings) -> None:
-    """Returns if a server with these settings could start now, apart from its addresses.
-
-    Raises:
-        CannotStart: the first thing that is wrong, and what to do.
-    """
+    """Returns if a server with these settings could start now, apart from its addresses. Raises
+    `CannotStart` with the first thing that is wrong, and what to do."""
     given_root_credential(settings)
     first_keyspaces(settings)
     files = settings.certificate_files()

@@ -9,20 +9,13 @@ Config = dict[str, Any]
 
 
 def typed(kind: str, **fields: object) -> Config:
-    """A message in the place of any message.
-
-    Args:
-        kind: its full name without `envoy`.
-    """
+    """A message in the place of any message. `kind` is its full name without `envoy`."""
     return {"@type": f"type.googleapis.com/envoy.{kind}", **fields}
 
 
 def extension(name: str, kind: str, **fields: object) -> Config:
-    """A part of Envoy that is named and has a configuration of its own.
-
-    Args:
-        kind: the configuration's message, as in `typed`, without `extensions`.
-    """
+    """A part of Envoy that is named and has a configuration of its own. `kind` is the
+    configuration's message, as in `typed`, without `extensions`."""
     return {"name": f"envoy.{name}", "typed_config": typed(f"extensions.{kind}", **fields)}
 
 

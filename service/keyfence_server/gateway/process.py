@@ -33,11 +33,8 @@ _PASSED_ON: Final = {
 
 
 def run_gateway(settings: GatewaySettings) -> int:
-    """Serves until a signal says to stop. Returns Envoy's exit code.
-
-    Raises:
-        CannotStartEnvoy: with what Envoy says.
-    """
+    """Serves until a signal says to stop. Returns Envoy's exit code. Raises `CannotStartEnvoy` with
+    what Envoy says."""
     envoy = envoy_binary()
     temporary = tempfile.TemporaryDirectory(prefix="keyfence-gateway-")
     with temporary as name:

@@ -83,11 +83,8 @@ class StoreOutages:
             )
 
     async def watch(self, probe: Callable[[], Awaitable[None]], clock: BootClock) -> None:
-        """Probes the store once a second during an outage, until it is cancelled.
-
-        Args:
-            probe: returns if the store can be written. Raises `StoreUnavailable`.
-        """
+        """Probes the store once a second during an outage, until it is cancelled. `probe` returns
+        if the store can be written, and raises `StoreUnavailable`."""
         while True:
             await clock.sleep_until(clock.now() + _PROBE_SECONDS)
             if self.problem is None:

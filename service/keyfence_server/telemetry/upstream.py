@@ -51,11 +51,8 @@ class UpstreamOutages:
     _failures: int = 0
 
     def broken(self, target: str, why: str, advice: str) -> None:
-        """Counts a stream, and logs it if it says something new.
-
-        Args:
-            advice: what an operator has to do; empty if that is not known.
-        """
+        """Counts a stream, and logs it if it says something new. `advice` is what an operator has
+        to do; empty if that is not known."""
         self._failures += 1
         now = self.now()
         recent = {
