@@ -126,8 +126,8 @@ def replaced_database(database: Path, moment: str) -> Path:
 
 def require_no_cut_exchange(database: Path) -> None:
     """Returns unless a restore was killed after it had moved the old database away, and before the
-    restored one was in its place. A new, empty database must not take that place: raises `CannotStart`
-    then, which says how to go on."""
+    restored one was in its place. A new, empty database must not take that place: `CannotStart`
+    says how to go on."""
     if database.exists() or not restoring_directory(database).exists():
         return
     start = replaced_database(database, "").name

@@ -38,16 +38,11 @@ _CALL_SECONDS: Final = 60
 
 
 def make_again(settings: Settings, log: OldLog, *, disable_instead: bool) -> list[str]:
-    """Makes the changes again, with a credential that is revoked afterwards.
+    """Makes the changes again, with a credential that is revoked afterwards. Where a change cannot
+    be made again, `disable_instead` says to disable its key or account.
 
-    Args:
-        disable_instead: if a change cannot be made again, disable its key or account instead.
-
-    Returns:
-        What an operator has to do, each in a line.
-
-    Raises:
-        Failure: a change cannot be made again, or the log is of another database.
+    Returns what an operator has to do, each in a line. Raises `Failure` if a change cannot be made
+    again, or the log is of another database.
     """
     key, credential = asyncio.run(_make_credential(settings))
     with TemporaryDirectory(prefix="kf") as directory:

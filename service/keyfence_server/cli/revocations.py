@@ -85,14 +85,8 @@ class Revocations:
             )
 
     def revoke_found(self, keyspace: str, wanted: Mapping[str, Any], *, is_confirmed: bool) -> None:
-        """Revokes all keys of a keyspace that pass filters and are not revoked yet.
-
-        Args:
-            wanted: the filters, as the client's `list_keys` takes them.
-
-        Raises:
-            Failure: it was not confirmed.
-        """
+        """Revokes all keys of a keyspace that pass filters and are not revoked yet. `wanted` are
+        the filters, as the client's `list_keys` takes them. Raises `Failure` if not confirmed."""
         keys = self._not_revoked(keyspace, wanted)
         if not keys:
             note(f'No key in "{keyspace}" that could be revoked passes the filters.')

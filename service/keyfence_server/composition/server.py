@@ -125,17 +125,11 @@ async def start(
     tracing: SpanPerCall | None = None,
     is_worker: bool = False,
 ) -> RunningServer:
-    """Starts a server.
+    """Starts a server. `is_worker` says whether this is one of several processes, whose parent has
+    the lock on the data directory.
 
-    Args:
-        is_worker: whether this is one of several processes, whose parent holds the lock
-            on the data directory.
-
-    A PostgreSQL database that is away is waited for, as long as `database_wait_seconds`.
-    Until then nothing listens.
-
-    Raises:
-        CannotStart: with the reason and what to do. Nothing is held any more.
+    A PostgreSQL database that is away is waited for, as long as `database_wait_seconds`. Until then
+    nothing listens. Raises `CannotStart` with the reason and what to do; nothing is held any more.
     """
     clock = clock or SystemClock()
     try:
