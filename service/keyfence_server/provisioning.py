@@ -203,14 +203,9 @@ def source_of_peppers(settings: Settings) -> str:
 
 def provide_session_keys(settings: Settings, database: Path | None) -> SessionKeys | None:
     """The keys that sign sessions, or for an embedded database those in its directory, which
-    are made where there are none: to lose them ends the sessions, and nothing else.
-
-    Returns:
-        None: none were given, and other servers could not know one that was made here.
-
-    Raises:
-        CannotStart: they are malformed.
-    """
+    are made where there are none: to lose them ends the sessions, and nothing else. None if none
+    were given, and other servers could not know one that was made here. Raises `CannotStart` if
+    they are malformed."""
     given = _given_secret("KEYFENCE_SESSION_KEY", settings.session_key, settings.session_key_file)
     if given is not None:
         variable, text = given

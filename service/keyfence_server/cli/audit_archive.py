@@ -48,15 +48,13 @@ class Exported:
 
 
 def export(client: Client, target: str, after: ChainEnd | None) -> Exported:
-    """Writes all events behind those that the archive holds.
+    """Writes all events behind those that the archive holds. Raises `Failure` if the file cannot be
+    written or continued, or the server has another log.
 
     Args:
         target: the file, or "-" for standard output.
         after: the last event of the archive's part before; None to begin with the first event
             that the server holds. A file that holds events already is continued.
-
-    Raises:
-        Failure: the file cannot be written or continued, or the server has another log.
     """
     if target == STANDARD_OUTPUT:
         return _write(client, sys.stdout.buffer, after, after)

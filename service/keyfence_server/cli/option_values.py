@@ -105,15 +105,8 @@ def key_id(text: str) -> str:
 def read_pairs(
     option: str, texts: Iterable[str] | None, *, may_be_empty: bool = False
 ) -> dict[str, str]:
-    """The values by name, as they are given on the command line.
-
-    Args:
-        option: the name of the option, for errors.
-        may_be_empty: whether a value may be empty.
-
-    Raises:
-        typer.BadParameter: a text is not NAME=VALUE, or a name is given twice.
-    """
+    """The values by name, as they are given on the command line. Raises `typer.BadParameter`, which
+    names the option, if a text is not NAME=VALUE, or a name is given twice."""
     values: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
