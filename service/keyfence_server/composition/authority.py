@@ -35,6 +35,7 @@ from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import (
     Clock,
+    FactSource,
     RetentionStore,
     SetUp,
     Store,
@@ -80,6 +81,7 @@ from keyfence_server.rpc.accounts import AccountService
 from keyfence_server.rpc.audit import AuditService
 from keyfence_server.rpc.keys import KeyService
 from keyfence_server.rpc.keyspaces import KeyspaceService
+from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 from keyfence_server.telemetry.metrics import BackendStats
@@ -193,7 +195,6 @@ async def open_authority(
     apply_keyspace = ApplyKeyspace(store, mutations, clock, heavy)
     notes = WriteBehind(store, clock)
     source = membership.source
-    attempts = LogInAttempts(throttling, clock)
     _keep_small(opened.retention(), settings, clock, resources, is_alone=is_alone)
     first_start = FirstStartOfServer(
         settings=settings,
@@ -220,24 +221,10 @@ async def open_authority(
             mutations_waiting=lambda: mutations.waiting,
         ),
         services=[
-            KeyService(
-                CreateKey(mutations, peppers, clock),
-                ImportKeys(store, mutations, peppers, slow_hashes, clock),
-                ReadKeys(store, clock),
-                UpdateKey(mutations, clock),
-                RotateKey(mutations, peppers, clock),
-                RevokeKey(mutations, clock),
-            ).service(),
+            _key_service(store, mutations, peppers, slow_hashes, clock),
             KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock, heavy), heavy).service(),
             AuditService(ReadAudit(store), ExportAudit(store, opened.retention(), clock)).service(),
-            AccountService(
-                RegisterAccount(source, mutations, passwords, attempts, clock),
-                LogIn(store, source, mutations, passwords, attempts, tokens, clock, notes),
-                LogOut(mutations, clock),
-                ReadAccounts(store),
-                UpdateAccount(store, mutations, passwords, attempts, clock),
-                DisableAccount(mutations, clock),
-            ).service(),
+            _account_service(store, source, mutations, passwords, throttling, tokens, clock, notes),
         ],
         sessions=PresentedSessions(source, tokens),
         _store=store,
@@ -276,6 +263,40 @@ def _open_limiters(
         for on_failure in (settings.rate_limit_on_failure, OnFailure.LOCAL)
     )
     return of_keys, throttling
+
+
+def _account_service(
+    store: Store,
+    source: FactSource,
+    mutations: Mutations,
+    passwords: Argon2Passwords,
+    throttling: RateLimits,
+    tokens: JwtSessionTokens | None,
+    clock: Clock,
+    notes: WriteBehind,
+) -> Service:
+    attempts = LogInAttempts(throttling, clock)
+    return AccountService(
+        RegisterAccount(source, mutations, passwords, attempts, clock),
+        LogIn(store, source, mutations, passwords, attempts, tokens, clock, notes),
+        LogOut(mutations, clock),
+        ReadAccounts(store),
+        UpdateAccount(store, mutations, passwords, attempts, clock),
+        DisableAccount(mutations, clock),
+    ).service()
+
+
+def _key_service(
+    store: Store, mutations: Mutations, peppers: Peppers, slow_hashes: SlowHashesHere, clock: Clock
+) -> Service:
+    return KeyService(
+        CreateKey(mutations, peppers, clock),
+        ImportKeys(store, mutations, peppers, slow_hashes, clock),
+        ReadKeys(store, clock),
+        UpdateKey(mutations, clock),
+        RotateKey(mutations, peppers, clock),
+        RevokeKey(mutations, clock),
+    ).service()
 
 
 def _keep_small(
