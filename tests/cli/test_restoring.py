@@ -232,8 +232,8 @@ def test_a_log_that_is_not_the_continuation_of_the_backup_is_refused(drill: Dril
     log = drill.directory / "events.json"
     for events, why in (
         (listed[:-2] + listed[-1:], "is missing in the old log"),
-        ([{**event, "hash": "00" * 32} for event in listed], "are not of one store"),
-        ([], "are not of one store"),
+        ([{**event, "hash": "00" * 32} for event in listed], "are of different stores"),
+        ([], "are of different stores"),
     ):
         log.write_text(json.dumps({"events": events}))
         assert why in drill.complaint(

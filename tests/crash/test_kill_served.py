@@ -14,8 +14,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from crash.evidence import verify
 from crash.load import AT_ONCE, Acknowledgement, mutate_for_ever
 from crash.places import Place, Rpcs, verify_audit_log
 from keyfence import errors
+from keyfence.results import Authentication
 from support.builders import KEYSPACE
 from support.served import Served
 
@@ -33,6 +35,7 @@ pytestmark = pytest.mark.slow
 ROUNDS = 5
 LONGEST_SECONDS = 0.3
 NO_KEY = "key_" + "0" * 26
+MOST_REPEATS = 50
 
 
 async def work_until_killed(
@@ -116,11 +119,23 @@ async def present_all(
         for one in acknowledged:
             if one.made:
                 is_active = states[one.made] == "active"
-                answer = await client.authenticate(one.plaintext, keyspace=KEYSPACE)
+                answer = await answered(
+                    partial(client.authenticate, one.plaintext, keyspace=KEYSPACE)
+                )
                 assert answer.authenticated == is_active
                 assert str(answer.reason) == ("OK" if is_active else "KEY_REVOKED")
                 assert answer.principal is not None
                 assert answer.principal.key_id == one.made
+
+
+async def answered(ask: Callable[[], Awaitable[Authentication]]) -> Authentication:
+    """Asks again if there is no answer. A server that cannot renew its lease in time, as on a busy
+    machine, gives none."""
+    for _ in range(MOST_REPEATS):
+        with contextlib.suppress(keyfence.Unavailable):
+            return await ask()
+        await asyncio.sleep(0.2)
+    return await ask()
 
 
 @contextmanager

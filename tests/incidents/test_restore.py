@@ -214,7 +214,7 @@ def test_after_a_restore_that_fails_late_the_old_database_is_served(host: Host) 
     before = content(host.directory / "data")
     (host.directory / "wrong.json").write_text(json.dumps(WRONG_LOG))
     done = host.run("restore", "copy", "--changes", "wrong.json", expect=5)
-    assert "are not of one store" in done.stderr
+    assert "are of different stores" in done.stderr
     assert content(host.directory / "data") == before
     host.start()
     is_denied(host, revoked[1])
