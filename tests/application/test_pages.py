@@ -74,6 +74,15 @@ async def test_filters_are_kept_from_page_to_page(authority: Authority) -> None:
     assert await listed(authority, keyspace="other") == []
 
 
+async def test_a_token_does_not_depend_on_the_order_of_labels(authority: Authority) -> None:
+    made = await some_keys(authority, 2, labels={"team": "a", "tier": "1"})
+    first = Listing(keyspace="acme", page_size=1, labels=["team=a", "tier=1"])
+    token = (await authority.read_keys.list(authority.root, first)).next_page_token
+    second = Listing(keyspace="acme", page_token=token, labels=("tier=1", "team=a"))
+    page = await authority.read_keys.list(authority.root, second)
+    assert [one.key.key_id for one in page.items] == made[1:]
+
+
 async def test_a_token_is_good_for_its_own_question_alone(authority: Authority) -> None:
     await some_keys(authority, 3, scopes=["*"])
     listing = Listing(keyspace="acme", page_size=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
 
@@ -139,7 +139,14 @@ class ReadKeys:
         caller.require_key_management("keys:read")
         which = self._filter(caller, listing)
         caller.require_reach(which.keyspace)
-        paging = Paging.read(caller, listing)
+        # The same question, whichever order its labels have, and whether or not it names defaults.
+        asked = replace(
+            listing,
+            keyspace=which.keyspace,
+            account_id=which.account_id or "",
+            labels=sorted(listing.labels),
+        )
+        paging = Paging.read(caller, asked)
         labels = _labels(listing.labels)
         async with self._store.snapshot() as snapshot:
             keyspace = await get_keyspace(snapshot, which.keyspace)

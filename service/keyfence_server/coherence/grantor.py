@@ -193,8 +193,8 @@ class Grantor:
 
     def acknowledge(self, holder: HolderRecord, applied: int, now: float) -> bool:
         """Records the revision that a holder, and every holder downstream of it, has applied. A
-        revision below the recorded one, or above the head, does not count. Returns whether the
-        record has changed."""
+        revision below the recorded one changes nothing, and one above the head counts as the head.
+        Returns whether the record has changed."""
         applied = min(applied, self._head)
         moved = False
         for one in (holder, *holder.former):

@@ -1,8 +1,8 @@
 """What is known of a key, ready to be asked: the only thing that caches keep.
 
 `KeyFacts` are compiled once, when a key is read, from its lineage and its keyspace. They are facts
-and not decisions: whether a key passes depends on the time, the address and the scopes asked for,
-so that is worked out anew at each check, by a few comparisons and one AND.
+and not decisions. Whether a key passes depends on the time, the address and the scopes of a check,
+so each check decides it, with a few comparisons and one AND.
 """
 
 from __future__ import annotations
